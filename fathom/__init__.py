@@ -1,0 +1,27 @@
+"""Fathom: deep learning you can see to the bottom of.
+
+`import fathom` loads NumPy and nothing heavy; what is heavier comes in when it is used.
+"""
+
+from __future__ import annotations
+
+import numpy as _np
+
+from fathom import autograd, nn, ops, optim
+from fathom.engine import random
+from fathom.engine.errors import FathomError
+from fathom.engine.random import Random, manual_seed, seed
+from fathom.engine.tensor import (
+    Tensor,
+    enable_grad,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from fathom.ops import *  # noqa: F403 - every operation is a function of the package
+from fathom.ops.create import as_tensor, from_numpy, full, ones, tensor, zeros
+from fathom.version import __version__
+
+float16, float32, float64 = (_np.dtype(t) for t in (_np.float16, _np.float32, _np.float64))
+int32, int64 = _np.dtype(_np.int32), _np.dtype(_np.int64)
+bool_ = _np.dtype(_np.bool_)

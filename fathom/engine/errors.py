@@ -25,12 +25,16 @@ class FathomError(Exception):
         super().__init__(message)
         self.message = message
         self.fix = fix
-        self.layers: list[str] = []  # innermost first
+        self.layers: list[str] = []  # names on the way up, innermost first
+        self.layer_kind = ""  # class of the innermost layer
+        self.module: object = None  # the last module passed on the way up
 
     def __str__(self) -> str:
         lines = [self.message]
-        if self.layers:
-            lines.append("  in layer: " + ".".join(reversed(self.layers)))
+        if self.layer_kind:
+            path = ".".join(reversed(self.layers))
+            kind = f"({self.layer_kind})" if path else self.layer_kind
+            lines.append("  in layer: " + " ".join(filter(None, [path, kind])))
         if self.fix:
             lines.append("  try: " + self.fix)
         return "\n".join(lines)

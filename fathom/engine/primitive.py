@@ -1,0 +1,410 @@
+"""The primitive record, its three declaration forms, and `apply`, which runs one.
+
+Everything about an operation stands in one place: how to compute it, what shape comes out,
+what its gradient rule needs to keep, and the rules themselves. Rules are written in the
+library's own ops; called on arrays they compute, called on tensors they are recorded, and so
+second derivatives, Hessian-vector products and meta-learning need nothing more.
+
+A rule sees `(out, *ins)`: the output and the inputs, as far as `saves` asked for them. An
+input that was not saved arrives as a `Spec` (shape and dtype only).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fathom.engine.errors import DtypeError, FathomError, ShapeError, mark_axes
+from fathom.engine.tape import Node
+from fathom.engine.tensor import (
+    MODE,
+    Array,
+    Cell,
+    Tensor,
+    clock,
+    fill,
+    share_cell,
+    to_array,
+    user_site,
+)
+
+Rule = Callable[..., Any]
+Partial = Callable[..., Any] | float  # a rule, or a constant slope
+F = TypeVar("F", bound=Callable[..., Any])
+
+TABLE: dict[str, Primitive] = {}  # every primitive by name
+_FLOAT64 = np.dtype(np.float64)
+
+
+@dataclass(slots=True, eq=False)
+class Primitive:
+    """All that is known of one operation.
+
+    Attributes
+    ----------
+    form : "elementwise", "linear" or "general".
+    saves : "" nothing, "in" all inputs, "other" the inputs beside the differentiated one,
+        "out" the output; several words may be combined ("in out").
+    rules : for each input the partial derivative (elementwise), the transpose (linear) or the
+        vjp (general); None where there is no gradient.
+    jvp : for each input the tangent rule of the general form.
+    shape : shape rule `(*specs, **params) -> shape`; raises `ShapeError`.
+    view : the output may share memory with the first input.
+    fresh : the rules never return memory that somebody else holds.
+    joint : linear in all inputs together (a concatenation), not in each (a product).
+    domain : per input, the interval in which it may be tested (open ends allowed).
+    cost : of an elementwise operation, in additions per element; of a contraction, a function
+        of the input shapes that gives its multiply-adds.
+    """
+
+    name: str
+    form: str
+    forward: Callable[..., Any]
+    rules: tuple[Any, ...] = ()
+    saves: str = ""
+    jvp: tuple[Rule | None, ...] = ()
+    shape: Callable[..., tuple[int, ...]] | None = None
+    batch: Any = None
+    view: bool = False
+    fresh: bool = True
+    joint: bool = False
+    domain: tuple[tuple[float, float], ...] = ()
+    cost: float | Callable[..., float] = 1.0
+    function: Callable[..., Any] | None = None
+    save_in: bool = field(init=False)
+    save_other: bool = field(init=False)
+    save_out: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        words = set(self.saves.split())
+        if not words <= {"in", "other", "out"}:
+            raise ValueError(f"{self.name}: unknown saves {self.saves!r}")
+        self.save_in, self.save_other, self.save_out = (
+            word in words for word in ("in", "other", "out")
+        )
+        if self.name in TABLE:
+            raise ValueError(f"primitive {self.name!r} is declared twice")
+        TABLE[self.name] = self
+
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        return apply(self, *args, **params)
+
+    def __repr__(self) -> str:
+        return f"<{self.form} primitive {self.name}>"
+
+    def rule(self, i: int) -> Any:
+        """The rule for input i; operations with any number of inputs share their last one."""
+        return self.rules[min(i, len(self.rules) - 1)] if self.rules else None
+
+    def pullback(self, node: Node, gradient: Any, out: Any, ins: list[Any]) -> list[Any]:
+        """The gradients of the inputs that want one, from the gradient of the output."""
+        elementwise, params = self.form == "elementwise", node.params
+        if node.extra is not None:
+            params = {**params, "extra": node.extra}
+        results: list[Any] = []
+        for i, parent in enumerate(node.parents):
+            if parent is None:
+                results.append(None)
+            elif elementwise:
+                results.append(scale(gradient, self.rule(i), out, ins, params))
+            elif len(self.rules) < len(node.parents):
+                results.append(self.rule(i)(gradient, out, *ins, index=i, **params))
+            else:
+                results.append(self.rules[i](gradient, out, *ins, **params))
+        return results
+
+
+def scale(g: Any, slope: Partial, out: Any, ins: Sequence[Any], params: dict[str, Any]) -> Any:
+    """g times a partial derivative: one line for all elementwise rules in both modes."""
+    if callable(slope):
+        return g * slope(out, *ins, **params)
+    if slope == 1:
+        return g
+    return -g if slope == -1 else g * slope
+
+
+# -- the three declaration forms ---------------------------------------------------------------
+
+
+def elementwise(
+    forward: Callable[..., Any],
+    partials: Sequence[Partial] = (),
+    saves: str = "",
+    *,
+    quiet: bool = False,
+    domain: Sequence[tuple[float, float]] = (),
+    cost: float = 1.0,
+    name: str | None = None,
+) -> Callable[[F], F]:
+    """Declare an elementwise operation: decorate its (documented, bodiless) function.
+
+    `partials` gives the derivative with respect to each input, as `(out, *ins) -> slope` or as
+    a constant. Without partials the result has no gradient (comparisons). `quiet` silences
+    NumPy where infinity or nan is the right answer.
+    """
+
+    def declare(function: F) -> F:
+        primitive = Primitive(
+            name or function.__name__.rstrip("_"),
+            "elementwise",
+            np.errstate(all="ignore")(forward) if quiet else forward,
+            tuple(partials),
+            saves,
+            shape=broadcast_shape,
+            domain=tuple(domain),
+            cost=cost,
+        )
+        return _public(primitive, function)
+
+    return declare
+
+
+def linear(
+    name: str,
+    forward: Callable[..., Any],
+    transpose: Sequence[Rule | None],
+    saves: str = "",
+    **fields: Any,
+) -> Primitive:
+    """Declare an operation linear in each of its inputs by its transposes.
+
+    A transpose is `(g, out, *ins, **params) -> gradient of that input`.
+    """
+    return Primitive(name, "linear", forward, tuple(transpose), saves, **fields)
+
+
+def general(
+    name: str,
+    forward: Callable[..., Any],
+    vjp: Sequence[Rule | None] = (),
+    jvp: Sequence[Rule | None] = (),
+    saves: str = "",
+    *,
+    quiet: bool = False,
+    **fields: Any,
+) -> Primitive:
+    """Declare any other operation by vjp `(g, out, *ins, **params)` and jvp `(t, out, *ins)`."""
+    run = np.errstate(all="ignore")(forward) if quiet else forward
+    return Primitive(name, "general", run, tuple(vjp), saves, tuple(jvp), **fields)
+
+
+def _public(primitive: Primitive, function: F) -> F:
+    """The function users call: the documented signature, run by `apply`."""
+    import functools
+    import inspect
+
+    arity = len(inspect.signature(function).parameters)
+    call: Callable[..., Any]
+    if arity == 1:
+
+        def call(x: Any) -> Any:
+            return apply(primitive, x)
+
+    elif arity == 2:
+
+        def call(x: Any, y: Any) -> Any:
+            return apply(primitive, x, y)
+
+    else:
+
+        def call(*args: Any) -> Any:
+            return apply(primitive, *args)
+
+    functools.update_wrapper(call, function)
+    primitive.function = call
+    return call  # type: ignore[return-value]
+
+
+# -- apply ---------------------------------------------------------------------------------------
+
+
+def apply(primitive: Primitive, *args: Any, **params: Any) -> Any:
+    """Run a primitive: on arrays it computes, on tensors it computes and records."""
+    mode = MODE.get()
+    if mode.special:
+        return mode.watch(primitive, args, params, mode)
+    return record(primitive, args, params, mode.grad)
+
+
+def record(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any], grad: bool) -> Any:
+    """Level 0 of `apply`: compute with NumPy, and make a node if a gradient may be asked."""
+    values = []
+    tensors = needs_grad = False
+    for a in args:
+        if isinstance(a, Tensor):
+            tensors = True
+            if a.requires_grad:
+                needs_grad = True
+            values.append(a.data)
+        else:
+            values.append(a)
+    try:
+        out = primitive.forward(*values, **params)
+    except (ValueError, TypeError, IndexError) as error:
+        out = retry(primitive, values, params, error)
+    if out.__class__ is not np.ndarray:
+        if out.__class__ is tuple:
+            return _several(primitive, args, params, grad and needs_grad, tensors, out, values)
+        out = np.asarray(out)
+    if out.dtype is _FLOAT64:
+        out = settle(out, values)
+    if not tensors and _plain(values):
+        return out
+    result = Tensor.__new__(Tensor)
+    result.data = out
+    result.grad = result.cell = result.extra = result.edge = None
+    if grad and needs_grad and primitive.rules and out.dtype.kind == "f":
+        result.requires_grad = True
+        result.edge = (node_of(primitive, args, params, out, out.shape, out.dtype), 0)
+        if primitive.save_out:
+            result.cell = result.edge[0].cells
+    else:
+        result.requires_grad = False
+    if primitive.view and isinstance(args[0], Tensor):
+        result.cell = share_cell(args[0])
+    return result
+
+
+def node_of(
+    primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any], out: Any, shape: Any,
+    dtype: Any,
+) -> Node:  # fmt: skip
+    """The record of this call: edges to the inputs and what the rule needs to keep."""
+    node = Node.__new__(Node)
+    node.primitive = primitive
+    node.params = params
+    node.parents = parents = tuple(
+        [(a.edge or a) if isinstance(a, Tensor) and a.requires_grad else None for a in args]
+    )
+    if primitive.save_in:
+        node.saved = args
+    elif primitive.save_other:
+        count = len([p for p in parents if p is not None])
+        node.saved = tuple(
+            [a if count > (p is not None) else None for a, p in zip(args, parents, strict=True)]
+        )
+    else:
+        node.saved = (None,) * len(args)
+    node.out, node.cells = (out, Cell()) if primitive.save_out else (None, None)
+    node.shape = shape
+    node.dtype = dtype
+    node.extra = node.hooks = node.node_hooks = None
+    node.sequence = next(clock)
+    node.site = user_site()
+    return node
+
+
+class Extra(tuple[Any, ...]):
+    """What a forward pass hands to its own rule besides the output: `return out, Extra(...)`."""
+
+
+def _several(
+    primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any], needs_grad: bool,
+    tensors: bool, outs: tuple[Any, ...], values: list[Any],
+) -> Any:  # fmt: skip
+    """Finish a primitive that returned several outputs, or one and an `Extra`."""
+    extra = outs[-1] if isinstance(outs[-1], Extra) else None
+    if extra is not None:
+        outs = outs[:-1]
+    arrays = tuple(settle(np.asarray(o), values) for o in outs)
+    single = extra is not None and len(arrays) == 1
+    if not tensors and _plain(values):
+        return arrays[0] if single else arrays
+    node = None
+    if needs_grad and primitive.rules:
+        shape = arrays[0].shape if single else tuple(a.shape for a in arrays)
+        dtype = arrays[0].dtype if single else tuple(a.dtype for a in arrays)
+        node = node_of(primitive, args, params, arrays[0] if single else arrays, shape, dtype)
+        node.extra = extra
+    results = []
+    for i, array in enumerate(arrays):
+        result = Tensor.__new__(Tensor)
+        differentiable = node is not None and array.dtype.kind == "f"
+        fill(result, array, (node, i) if differentiable and node else None, differentiable)
+        if node is not None and primitive.save_out:
+            result.cell = node.cells
+        results.append(result)
+    return results[0] if single else tuple(results)
+
+
+def _plain(values: list[Any]) -> bool:
+    """Whether a call had arrays but no tensors: then it is plain NumPy and stays so."""
+    return any(isinstance(v, (np.ndarray, np.generic)) for v in values)
+
+
+def settle(out: Array, values: Sequence[Any]) -> Array:
+    """No silent upcast: float64 comes out only where float64 went in.
+
+    As in PyTorch, arrays with axes decide before those without, and whole numbers take the
+    float type of their partner (float32 alone).
+    """
+    if out.dtype is not _FLOAT64:
+        return out
+    arrays = [v for v in values if isinstance(v, (np.ndarray, np.generic)) and v.dtype.kind == "f"]
+    deciding = [v for v in arrays if v.ndim] or arrays
+    if any(v.dtype is _FLOAT64 for v in deciding):
+        return out
+    kinds = [v.dtype for v in deciding]
+    return out.astype(np.result_type(*kinds) if kinds else np.float32)
+
+
+# -- when something does not fit -------------------------------------------------------------------
+
+
+def retry(primitive: Primitive, values: list[Any], params: dict[str, Any], error: Exception) -> Any:
+    """Second chance with lists turned into arrays, else an error that teaches."""
+    if isinstance(error, FathomError):
+        raise error
+    arrays = [to_array(v) if isinstance(v, (list, tuple)) else v for v in values]
+    if any(a is not v for a, v in zip(arrays, values, strict=True)):
+        return primitive.forward(*arrays, **params)
+    raise explain(primitive, values, params, error) from None
+
+
+def explain(
+    primitive: Primitive, values: list[Any], params: dict[str, Any], error: Exception
+) -> FathomError:
+    """The error of a primitive in our words: the shape rule's if it finds fault, else NumPy's."""
+    for v in values:
+        if not isinstance(v, (np.ndarray, np.generic, int, float, bool, Tensor)) and v is not None:
+            return DtypeError(
+                f"{primitive.name}: an argument is a {type(v).__name__}, not a tensor or number"
+            )
+    if primitive.shape is not None:
+        try:
+            primitive.shape(*values, **params)
+        except FathomError as teaching:
+            if not teaching.message.startswith(primitive.name):
+                teaching.message = f"{primitive.name}: {teaching.message}"
+            return teaching
+        except Exception as unexplained:  # the rule itself could not read the arguments
+            error = error or unexplained
+    shapes = ", ".join(str(np.shape(v)) for v in values)
+    options = "".join(f", {k}={v!r}" for k, v in params.items())
+    kind = ShapeError if isinstance(error, ValueError) else DtypeError
+    return kind(f"{primitive.name}: {error} (arguments {shapes}{options})")
+
+
+def broadcast_shape(*values: Any, **params: Any) -> tuple[int, ...]:
+    """The common shape of elementwise arguments; an error marks the axes that clash."""
+    shapes = [np.shape(v) if not hasattr(v, "shape") else v.shape for v in values]
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        pass
+    ndim = max(map(len, shapes))
+    padded = [(1,) * (ndim - len(s)) + tuple(s) for s in shapes]
+    clashing = [i for i in range(ndim) if len({s[i] for s in padded if s[i] != 1}) > 1]
+    marked = " and ".join(
+        mark_axes(s, [i - (ndim - len(s)) for i in clashing if i >= ndim - len(s)]) for s in shapes
+    )
+    a, b = shapes[0], shapes[-1]
+    fix = "axes must be equal or 1, compared from the right"
+    if sorted(a) == sorted(b):
+        fix += "; is one of them transposed?"
+    elif len(a) == len(b) + 1 and a[0] == b[0]:
+        fix += f"; to use one value per row, reshape the second to {(*b, 1)}"
+    raise ShapeError(f"shapes {marked} do not broadcast together", fix=fix)

@@ -1,0 +1,547 @@
+"""The tape: nodes that remember operations, and the backward pass over them.
+
+A node holds its primitive, edges to the nodes its inputs came from, and what the primitive's
+rule declared it needs. The backward pass takes nodes newest first, so that every node has
+heard from all its consumers before it speaks. Nothing recurses: a chain of 150,000 nodes is
+as good as one of three.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fathom.engine.errors import DtypeError, GraphError, GraphFreedError, InplaceError, ShapeError
+from fathom.engine.tensor import (
+    Array,
+    Cell,
+    Edge,
+    Removable,
+    Site,
+    Tensor,
+    TensorLike,
+    describe_site,
+    fill,
+    is_grad_enabled,
+    set_grad_enabled,
+    to_array,
+)
+
+if TYPE_CHECKING:
+    from fathom.engine.primitive import Primitive
+
+
+class Spec(NamedTuple):
+    """Shape and dtype of a value that a rule needs to know but not to see."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+class Node:
+    """One recorded operation."""
+
+    __slots__ = (
+        "__weakref__",
+        "cells",
+        "dtype",
+        "extra",
+        "hooks",
+        "node_hooks",
+        "out",
+        "params",
+        "parents",
+        "primitive",
+        "saved",
+        "sequence",
+        "shape",
+        "site",
+    )  # fmt: skip
+
+    primitive: Primitive
+    parents: tuple[Edge | Tensor | None, ...]  # a leaf stands for itself
+    saved: tuple[Any, ...] | None  # inputs (or Nones); None once freed
+    out: Any  # saved output data
+    extra: Any  # what else the forward pass left for the rule
+    params: dict[str, Any]
+    shape: Any  # of the output; a tuple of shapes for several
+    dtype: Any
+    sequence: int
+    cells: Cell | None  # of the saved output
+    site: Site | None
+    hooks: dict[int, list[Any]] | None
+    node_hooks: tuple[list[Any], list[Any]] | None
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs; most operations have one."""
+        return len(self.shape) if isinstance(self.dtype, tuple) else 1
+
+    def name(self) -> str:
+        return self.primitive.name
+
+    @property
+    def next_functions(self) -> tuple[tuple[Node | Tensor, int], ...]:
+        """Where the gradients go: (node, output index), or (leaf, 0)."""
+        return tuple((p, 0) if isinstance(p, Tensor) else p for p in self.parents if p is not None)
+
+    def register_prehook(self, hook: Callable[..., Any]) -> Removable:
+        """`hook(grad_outputs)` before the rule runs; a returned tuple replaces them."""
+        return Removable(self._lists()[0], hook)
+
+    def register_hook(self, hook: Callable[..., Any]) -> Removable:
+        """`hook(grad_inputs, grad_outputs)` after the rule ran; a returned tuple replaces."""
+        return Removable(self._lists()[1], hook)
+
+    def _lists(self) -> tuple[list[Any], list[Any]]:
+        if self.node_hooks is None:
+            self.node_hooks = ([], [])
+        return self.node_hooks
+
+    def free(self) -> None:
+        self.saved = self.out = self.extra = None
+        self.cells = None
+
+    def saved_arrays(self) -> list[Array]:
+        """The arrays held for the backward pass."""
+        held = [*(self.saved or ()), self.out, *(self.extra or ())]
+        values = [h.value() if isinstance(h, Tensor) else h for h in held]
+        return [v for v in values if isinstance(v, np.ndarray)]
+
+    def __repr__(self) -> str:
+        return f"<{self.primitive.name} at {describe_site(self.site)}>"
+
+
+def parent_spec(parent: Edge | Tensor) -> Spec:
+    """Shape and dtype of the value an edge leads to."""
+    if isinstance(parent, Tensor):
+        return Spec(parent.shape, parent.dtype)
+    node, index = parent
+    if isinstance(node.dtype, tuple):
+        return Spec(node.shape[index], node.dtype[index])
+    return Spec(node.shape, node.dtype)
+
+
+# -- accumulation ----------------------------------------------------------------------------
+
+
+class Sum:
+    """A gradient that grows: the first by reference, then an own sum, then in place."""
+
+    __slots__ = ("owned", "value")
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        self.owned = False
+
+    def add(self, gradient: Any, fresh: bool) -> None:
+        if self.value is None:
+            self.value, self.owned = gradient, fresh
+        elif self.owned and self.value.__class__ is np.ndarray:
+            np.add(self.value, gradient, out=self.value)
+        else:
+            self.value = self.value + gradient
+            self.owned = self.value.__class__ is np.ndarray
+
+
+def sum_to(gradient: Any, shape: tuple[int, ...]) -> Any:
+    """Undo broadcasting: add up what was spread. Works on arrays and tensors alike."""
+    lead = len(gradient.shape) - len(shape)
+    axes = tuple(range(lead)) + tuple(
+        i + lead for i, n in enumerate(shape) if n == 1 and gradient.shape[i + lead] != 1
+    )
+    return gradient.sum(axis=axes, keepdims=True).reshape(shape)
+
+
+def match(gradient: Any, spec: Spec) -> Any:
+    """A gradient in the shape and dtype of the value it belongs to."""
+    if gradient.shape != spec.shape:
+        gradient = sum_to(gradient, spec.shape)
+    if gradient.dtype != spec.dtype:
+        gradient = gradient.astype(spec.dtype)
+    return gradient
+
+
+# -- the backward pass -----------------------------------------------------------------------
+
+
+class Sweep:
+    """One backward pass: pending gradients, the queue of nodes, and what was asked for."""
+
+    def __init__(
+        self, level: int, create_graph: bool, retain_graph: bool, wanted: Sequence[Tensor]
+    ) -> None:
+        self.level = level
+        self.create_graph = create_graph
+        self.retain_graph = retain_graph
+        self.queue: list[tuple[int, Node]] = []
+        self.pending: dict[Node, Sum | list[Sum | None]] = {}
+        self.leaves: dict[int, tuple[Tensor, Sum]] = {}
+        self.wanted = {key(t): i for i, t in enumerate(wanted)}
+        self.found: list[Any] = [None] * len(wanted)
+        self.needed: set[Node] | None = None
+
+    def give(self, target: Edge | Tensor, gradient: Any, fresh: bool) -> None:
+        """Add a gradient to what is pending for a node's output or for a leaf."""
+        if isinstance(target, Tensor):
+            entry = self.leaves.get(id(target))
+            if entry is None:
+                entry = self.leaves[id(target)] = (target, Sum())
+            entry[1].add(gradient, fresh)
+            return
+        node, index = target
+        if self.needed is not None and node not in self.needed:
+            return
+        slot = self.pending.get(node)
+        if slot is None:
+            slot = Sum() if not isinstance(node.dtype, tuple) else [None] * node.outputs
+            self.pending[node] = slot
+            heapq.heappush(self.queue, (-node.sequence, node))
+        if isinstance(slot, list):
+            if slot[index] is None:
+                slot[index] = Sum()
+            slot = slot[index]  # type: ignore[assignment]
+        slot.add(gradient, fresh)  # type: ignore[union-attr]
+
+    def run(self) -> None:
+        while self.queue:
+            node = heapq.heappop(self.queue)[1]
+            slot = self.pending.pop(node)
+            if isinstance(slot, list):
+                gradient: Any = tuple(None if s is None else s.value for s in slot)
+            else:
+                gradient = slot.value
+            self.step(node, gradient)
+
+    def step(self, node: Node, gradient: Any) -> None:
+        """Let one node speak: hooks, its rule, and on to its parents."""
+        if node.hooks:
+            gradient = self.run_hooks(node, gradient)
+        if self.wanted:
+            self.collect(node, gradient)
+            if self.needed is not None and not self.continues(node):
+                return
+        if node.node_hooks and node.node_hooks[0]:
+            gradient = self.run_prehooks(node, gradient)
+        results = self.pull(node, gradient)
+        if node.node_hooks and node.node_hooks[1]:
+            results = self.run_posthooks(node, results, gradient)
+        for parent, result in zip(node.parents, results, strict=True):
+            if parent is None or result is None:
+                continue
+            spec = parent_spec(parent)
+            if result.shape != spec.shape or result.dtype != spec.dtype:
+                result = match(result, spec)
+            fresh = (
+                result.__class__ is np.ndarray
+                and result.base is None
+                and result is not gradient
+                and node.primitive.fresh
+            )
+            self.give(parent, result, fresh)
+
+    def pull(self, node: Node, gradient: Any) -> Sequence[Any]:
+        """The gradients of a node's inputs, by its primitive's rule."""
+        if node.saved is None:
+            raise GraphFreedError(
+                f"backward through {node.primitive.name} ({describe_site(node.site)}) a second "
+                "time: the values it saved were freed by the first",
+                fix="loss.backward(retain_graph=True) the first time, or compute the loss again",
+            )
+        check_versions(node)
+        if self.create_graph:
+            ins: list[Any] = list(node.saved)
+            out = None if node.out is None else _rewrap(node)
+        else:
+            level = self.level
+            ins = [a.data if isinstance(a, Tensor) and a.level == level else a for a in node.saved]
+            out = node.out
+        for i, parent in enumerate(node.parents):
+            if ins[i] is None and parent is not None:
+                ins[i] = parent_spec(parent)
+        results = node.primitive.pullback(node, gradient, out, ins)
+        if not self.retain_graph:
+            node.free()
+        return results
+
+    def collect(self, node: Node, gradient: Any) -> None:
+        several = isinstance(gradient, tuple)
+        for index in range(node.outputs):
+            i = self.wanted.get((id(node), index))
+            if i is not None:
+                self.found[i] = gradient[index] if several else gradient
+
+    def continues(self, node: Node) -> bool:
+        """Whether anything that was asked for lies behind this node."""
+        for parent in node.parents:
+            if isinstance(parent, Tensor):
+                if (id(parent), -1) in self.wanted:
+                    return True
+            elif parent is not None and self.needed is not None and parent[0] in self.needed:
+                return True
+        return False
+
+    # -- hooks: they see tensors, whatever the sweep runs on
+
+    def run_hooks(self, node: Node, gradient: Any) -> Any:
+        grads = list(gradient) if isinstance(gradient, tuple) else [gradient]
+        for index, hooks in (node.hooks or {}).items():
+            for hook in list(hooks):
+                if grads[index] is not None:
+                    grads[index] = self.call_hook(hook, grads[index])
+        return tuple(grads) if isinstance(gradient, tuple) else grads[0]
+
+    def call_hook(self, hook: Callable[[Tensor], Any], gradient: Any) -> Any:
+        replaced = hook(self.wrap(gradient))
+        if replaced is None:
+            return gradient
+        if tuple(replaced.shape) != tuple(gradient.shape):
+            raise ShapeError(
+                f"a hook returned a gradient of shape {tuple(replaced.shape)} in place of one of "
+                f"shape {tuple(gradient.shape)}"
+            )
+        return self.unwrap(replaced)
+
+    def run_prehooks(self, node: Node, gradient: Any) -> Any:
+        several = isinstance(gradient, tuple)
+        for hook in list(node._lists()[0]):
+            grads = tuple(self.wrap(g) for g in (gradient if several else (gradient,)))
+            replaced = hook(grads)
+            if replaced is not None:
+                raw = tuple(self.unwrap(g) for g in replaced)
+                gradient = raw if several else raw[0]
+        return gradient
+
+    def run_posthooks(self, node: Node, results: Sequence[Any], gradient: Any) -> Sequence[Any]:
+        outer = gradient if isinstance(gradient, tuple) else (gradient,)
+        for hook in list(node._lists()[1]):
+            replaced = hook(tuple(map(self.wrap, results)), tuple(map(self.wrap, outer)))
+            if replaced is not None:
+                results = tuple(self.unwrap(g) for g in replaced)
+        return results
+
+    def wrap(self, gradient: Any) -> Any:
+        if gradient is None or isinstance(gradient, Tensor):
+            return gradient
+        return Tensor(gradient)
+
+    def unwrap(self, gradient: Any) -> Any:
+        if isinstance(gradient, Tensor) and not self.create_graph and gradient.level == self.level:
+            return gradient.data
+        return gradient
+
+
+def key(tensor: Tensor) -> tuple[int, int]:
+    """What identifies a tensor in a sweep: its node and output, or the leaf itself."""
+    return (id(tensor), -1) if tensor.edge is None else (id(tensor.edge[0]), tensor.edge[1])
+
+
+def _rewrap(node: Node) -> Any:
+    """The saved output as a tensor with its history, without keeping a cycle alive."""
+    if isinstance(node.dtype, tuple):
+        return tuple(_tensor_of(data, (node, i)) for i, data in enumerate(node.out))
+    return _tensor_of(node.out, (node, 0))
+
+
+def _tensor_of(data: Any, edge: Edge) -> Tensor:
+    out = Tensor.__new__(Tensor)
+    fill(out, data, edge, True)
+    return out
+
+
+def check_versions(node: Node) -> None:
+    """Refuse to differentiate with values that were overwritten since they were saved."""
+    cells = [a.cell for a in node.saved or () if isinstance(a, Tensor)]
+    for cell in (*cells, node.cells):
+        if cell is not None and cell.time > node.sequence:
+            raise InplaceError(
+                f"{node.primitive.name} ({describe_site(node.site)}) needs a value for its "
+                f"gradient that was edited in place at {describe_site(cell.site)}",
+                fix="write the edit out of place (y = x + 1, not x += 1), or edit a copy",
+            )
+
+
+def reachable(roots: Iterable[Tensor], wanted: dict[tuple[int, int], int]) -> set[Node]:
+    """The nodes on a way from the roots to what is wanted."""
+    order: list[Node] = []
+    seen: set[Node] = set()
+    stack = [t.edge[0] for t in roots if t.edge is not None]
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        order.append(node)
+        stack.extend(p[0] for p in node.parents if p is not None and not isinstance(p, Tensor))
+    useful: set[Node] = set()
+    for node in sorted(order, key=lambda n: n.sequence):
+        if any((id(node), i) in wanted for i in range(node.outputs)) or any(
+            (id(p), -1) in wanted if isinstance(p, Tensor) else p is not None and p[0] in useful
+            for p in node.parents
+        ):
+            useful.add(node)
+    return useful
+
+
+def sweep(
+    outputs: Sequence[Tensor],
+    cotangents: Sequence[TensorLike | None],
+    retain_graph: bool,
+    create_graph: bool,
+    wanted: Sequence[Tensor] = (),
+) -> Sweep:
+    """Carry cotangents from the outputs back to the leaves (or to what is wanted)."""
+    level = max(output.level for output in outputs)
+    state = Sweep(level, create_graph, retain_graph, wanted)
+    if wanted:
+        state.needed = reachable(outputs, state.wanted)
+    grad_mode = create_graph or (level > 0 and is_grad_enabled())
+    with set_grad_enabled(grad_mode), np.errstate(all="ignore"):
+        for output, cotangent in zip(outputs, cotangents, strict=True):
+            state.give(output.edge or output, seed(output, cotangent, create_graph), False)
+        state.run()
+        for leaf, total in state.leaves.values():
+            for hook in list((leaf.extra or {}).get("hooks", ())):
+                total.value = state.call_hook(hook, total.value)
+                total.owned = False
+            i = state.wanted.get((id(leaf), -1))
+            if i is not None:
+                state.found[i] = total.value
+    return state
+
+
+def seed(output: Tensor, cotangent: TensorLike | None, create_graph: bool) -> Any:
+    """The cotangent to start from; ones if the output is a single number."""
+    if not output.requires_grad:
+        raise GraphError(
+            "backward from a tensor that does not require grad: nothing was recorded",
+            fix="make a leaf with requires_grad=True, and do not compute under no_grad()",
+        )
+    if cotangent is None:
+        if output.size != 1:
+            raise ShapeError(
+                f"backward of a tensor of shape {output.shape} needs a gradient of that shape; "
+                "only a single number may go without",
+                fix="reduce first (loss.mean().backward()), or pass gradient=",
+            )
+        value: Any = np.ones(output.shape, output.dtype)
+    else:
+        value = cotangent if isinstance(cotangent, Tensor) else Tensor(to_array(cotangent))
+        if value.shape != output.shape:
+            raise ShapeError(
+                f"the gradient has shape {value.shape}, the tensor {output.shape}: must be equal"
+            )
+        if value.dtype != output.dtype:
+            if value.dtype.kind != "f":
+                raise DtypeError(f"a gradient must hold floats; received {value.dtype}")
+            value = value.astype(output.dtype)
+        if not create_graph and value.level == output.level:
+            value = value.data
+    if create_graph and not isinstance(value, Tensor):
+        value = Tensor(value)
+    return value
+
+
+def backward(
+    outputs: Sequence[Tensor],
+    cotangents: Sequence[TensorLike | None],
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Tensor | Sequence[Tensor] | None = None,
+) -> None:
+    """Accumulate gradients into the `grad` of leaves (of `inputs` only, if given)."""
+    retain = create_graph if retain_graph is None else retain_graph
+    if inputs is None:
+        state = sweep(outputs, cotangents, retain, create_graph)
+        for leaf, total in state.leaves.values():
+            accumulate(leaf, total.value, total.owned)
+        return
+    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if not wanted:
+        raise GraphError("inputs= is empty: no gradient would be computed")
+    state = sweep(outputs, cotangents, retain, create_graph, wanted)
+    for tensor, gradient in zip(wanted, state.found, strict=True):
+        if gradient is not None:
+            accumulate(tensor, gradient, False)
+
+
+def accumulate(leaf: Tensor, gradient: Any, owned: bool) -> None:
+    """`leaf.grad += gradient`; a fresh array is taken over, a shared one copied."""
+    if leaf.grad is not None:
+        if isinstance(gradient, Tensor) or leaf.grad.requires_grad:
+            leaf.grad = leaf.grad + gradient
+        else:
+            leaf.grad.data += gradient
+    elif isinstance(gradient, Tensor):
+        leaf.grad = gradient
+    else:
+        leaf.grad = Tensor(gradient if owned else gradient.copy())
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: TensorLike | Sequence[TensorLike | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of `outputs` with respect to `inputs`, without touching any `.grad`.
+
+    Returns one tensor for each input, of its shape. Inputs the outputs do not depend on
+    raise `GraphError`, or give None with `allow_unused=True`.
+
+    >>> import fathom
+    >>> x = fathom.tensor(3.0, requires_grad=True)
+    >>> fathom.autograd.grad(x * x, x)
+    (tensor(6.),)
+    """
+    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if grad_outputs is None:
+        cotangents: list[Any] = [None] * len(roots)
+    elif isinstance(outputs, Tensor) and not isinstance(grad_outputs, (list, tuple)):
+        cotangents = [grad_outputs]
+    else:
+        cotangents = list(grad_outputs)  # type: ignore[arg-type]
+    for i, tensor in enumerate(wanted):
+        if not tensor.requires_grad:
+            raise GraphError(f"input {i} does not require grad", fix="x.requires_grad_()")
+    retain = create_graph if retain_graph is None else retain_graph
+    state = sweep(roots, cotangents, retain, create_graph, wanted)
+    found = [state.found[state.wanted[key(t)]] for t in wanted]
+    for i, gradient in enumerate(found):
+        if gradient is None and not allow_unused:
+            raise GraphError(
+                f"input {i} (shape {wanted[i].shape}) was not used to compute the outputs",
+                fix="pass allow_unused=True to get None for it",
+            )
+    return tuple(state.wrap(g) for g in found)
+
+
+def retain(tensor: Tensor) -> None:
+    """Let the sweep leave the gradient of an intermediate value in its `grad`."""
+    if tensor.extra is not None and tensor.extra.get("retains"):
+        return
+    tensor.extra = {**(tensor.extra or {}), "retains": True}
+    reference = weakref.ref(tensor)
+
+    def keep(gradient: Tensor) -> None:
+        target = reference()
+        if target is not None:
+            target.grad = gradient if target.grad is None else target.grad + gradient
+
+    tensor.register_hook(keep)

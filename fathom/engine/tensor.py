@@ -1,0 +1,532 @@
+"""`Tensor`: an array that remembers how it was made, and the modes under which it remembers.
+
+This module knows data, versions and edges, but no arithmetic: the methods (`x + y`, `x.sum()`)
+are the functions of `fathom.ops`, attached there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from types import CodeType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fathom.engine.errors import DtypeError, GraphError, ShapeError
+
+if TYPE_CHECKING:
+    from fathom.engine.tape import Node
+    from fathom.ops.methods import TensorMethods
+else:
+    TensorMethods = object
+
+Array: TypeAlias = NDArray[Any]
+TensorLike: TypeAlias = Union["Tensor", Array, float, int, bool, Sequence[Any]]
+Edge: TypeAlias = "tuple[Node, int]"  # the node that made a value, and which of its outputs
+Site: TypeAlias = tuple[CodeType, int]  # code object and instruction: cheap to take, late to read
+
+clock = itertools.count(1)  # orders nodes and in-place writes on one time line
+
+
+class Tensor(TensorMethods):
+    """An n-dimensional array with a gradient.
+
+    Parameters
+    ----------
+    data : array, nested lists or a number. Lists of floats become float32; arrays keep their
+        dtype and are shared, not copied (`fathom.tensor` copies).
+    requires_grad : record the operations on it, so that `backward` can fill its `grad`.
+
+    >>> import fathom
+    >>> x = fathom.tensor([1.0, 2.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    tensor([2., 4.])
+    """
+
+    __slots__ = ("__weakref__", "cell", "data", "edge", "extra", "grad", "requires_grad")
+
+    level = 0  # transforms (`fathom.func`) wrap a tensor in one of a higher level
+    __array_priority__ = 1000.0
+
+    data: Any  # ndarray; on a level above 0, the tensor one level below
+    requires_grad: bool
+    grad: Tensor | None
+    edge: Edge | None
+    cell: Cell | None
+    extra: dict[str, Any] | None
+
+    def __init__(
+        self,
+        data: Any,
+        requires_grad: bool = False,
+        *,
+        dtype: DTypeLike | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.data = to_array(data, dtype)
+        self.grad = None
+        self.edge = None
+        self.cell = None
+        self.extra = None if name is None else {"name": name}
+        self.requires_grad = False
+        if requires_grad:
+            self.requires_grad_()
+
+    # -- what it is ---------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.data.dtype  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.data.shape)
+
+    @property
+    def size(self) -> int:
+        return int(self.data.size)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    @property
+    def name(self) -> str | None:
+        """A name for messages and drawings; parameters get theirs from their module."""
+        return None if self.extra is None else self.extra.get("name")
+
+    @name.setter
+    def name(self, value: str | None) -> None:
+        self.extra = {**(self.extra or {}), "name": value}
+
+    @property
+    def node(self) -> Node | None:
+        """The record of the operation that made this value; None for a leaf."""
+        return None if self.edge is None else self.edge[0]
+
+    @property
+    def grad_fn(self) -> Node | None:
+        """PyTorch's name for `node`."""
+        return self.node
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.edge is None
+
+    @property
+    def version(self) -> int:
+        """How often this memory was written in place; views share the count."""
+        return 0 if self.cell is None else self.cell.count
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Start (or stop) recording operations on this leaf. Returns itself."""
+        if requires_grad and self.dtype.kind != "f":
+            raise DtypeError(
+                f"only tensors of floats can require a gradient; this one holds {self.dtype}",
+                fix="make it with dtype=fathom.float32",
+            )
+        if not requires_grad and self.edge is not None:
+            raise GraphError(
+                "requires_grad can be switched off on leaves only; this tensor was made by "
+                f"{self.edge[0].primitive.name}",
+                fix="use .detach() for a copy without history",
+            )
+        self.requires_grad = requires_grad
+        return self
+
+    # -- out of the tensor world --------------------------------------------------------
+
+    def numpy(self) -> Array:
+        """The values as an ndarray that shares memory with the tensor."""
+        if self.requires_grad:
+            raise GraphError(
+                "numpy() of a tensor that requires grad would lose its history silently",
+                fix="x.detach().numpy()",
+            )
+        return self.value()
+
+    def value(self) -> Array:
+        """The ndarray at the bottom of all levels, whatever is recorded."""
+        data = self.data
+        while isinstance(data, Tensor):
+            data = data.data
+        return data  # type: ignore[no-any-return]
+
+    def item(self) -> Any:
+        """The single element as a Python number."""
+        if self.size != 1:
+            raise ShapeError(
+                f"item() needs exactly one element; shape {self.shape} has {self.size}",
+                fix="reduce first (mean, sum), or use tolist()",
+            )
+        return self.value().item()
+
+    def tolist(self) -> Any:
+        return self.value().tolist()
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        return np.array(self.value(), dtype, copy=copy)
+
+    def __dlpack__(self, **keywords: Any) -> Any:
+        return self.numpy().__dlpack__(**keywords)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.value().__dlpack_device__()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise DtypeError(f"only whole-number tensors can be an index; this holds {self.dtype}")
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ShapeError(
+                f"the truth of a tensor of shape {self.shape} is ambiguous",
+                fix="reduce it first: (x > 0).any() or .all()",
+            )
+        return bool(self.item())
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise ShapeError("a tensor without axes has no length")
+        return self.shape[0]
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        body = np.array2string(self.value(), separator=", ", prefix="tensor(")
+        parts = [body]
+        if self.dtype not in (np.float32, np.int64, np.bool_):
+            parts.append(f"dtype={self.dtype}")
+        if self.edge is not None:
+            parts.append(f"op={self.edge[0].primitive.name}")
+        elif self.requires_grad:
+            parts.append("requires_grad=True")
+        if self.is_leaf and self.grad is not None:
+            parts.append("grad=" + np.array2string(self.grad.value(), separator=", ", threshold=20))
+        return "tensor(" + ", ".join(parts) + ")"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if self.edge is not None:
+            raise GraphError(
+                "only leaves can be deep-copied; this tensor was made by "
+                f"{self.edge[0].primitive.name}",
+                fix="use .detach() first",
+            )
+        copy = type(self).__new__(type(self))
+        fill(copy, self.data.copy(), None, self.requires_grad)
+        copy.extra = None if self.name is None else {"name": self.name}
+        memo[id(self)] = copy
+        copy.grad = None if self.grad is None else self.grad.__deepcopy__(memo)
+        return copy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.edge is not None:
+            raise GraphError(
+                "only leaves can be pickled; this tensor was made by "
+                f"{self.edge[0].primitive.name}",
+                fix="use .detach() first",
+            )
+        return (_rebuild, (type(self), self.value(), self.requires_grad, self.name))
+
+    # -- gradients ----------------------------------------------------------------------
+
+    def detach(self) -> Tensor:
+        """The same values (and memory) without history."""
+        out = Tensor.__new__(Tensor)
+        fill(out, self.value(), None, False)
+        out.cell = share_cell(self)
+        return out
+
+    def zero_grad(self) -> None:
+        self.grad = None
+
+    def backward(
+        self,
+        gradient: TensorLike | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Tensor | Sequence[Tensor] | None = None,
+    ) -> None:
+        """Add d(self)/d(leaf) to the `grad` of every leaf that requires one.
+
+        `gradient` is the cotangent (same shape; may be left out for a single element).
+        `create_graph=True` records the backward pass itself, for second derivatives.
+        """
+        from fathom.engine import tape
+
+        tape.backward([self], [gradient], retain_graph, create_graph, inputs)
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Removable:
+        """Call `hook(grad)` when the gradient of this tensor is complete.
+
+        What the hook returns (if not None) replaces the gradient. Call `.remove()` on the
+        handle that comes back to unhook.
+        """
+        if not self.requires_grad:
+            raise GraphError("a hook needs a tensor that requires grad")
+        return Removable(_hooks_of(self), hook)
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this intermediate value in its `grad`."""
+        from fathom.engine import tape
+
+        if not self.requires_grad:
+            raise GraphError("retain_grad() needs a tensor that requires grad")
+        if self.edge is not None:
+            tape.retain(self)
+
+
+def fill(tensor: Tensor, data: Any, edge: Edge | None, requires_grad: bool) -> None:
+    """Set all slots of a bare tensor: the constructor without checks."""
+    tensor.data = data
+    tensor.requires_grad = requires_grad
+    tensor.grad = None
+    tensor.edge = edge
+    tensor.cell = None
+    tensor.extra = None
+
+
+def _rebuild(kind: type[Tensor], data: Array, requires_grad: bool, name: str | None) -> Tensor:
+    out = kind.__new__(kind)
+    fill(out, data, None, requires_grad)
+    out.extra = None if name is None else {"name": name}
+    return out
+
+
+def to_array(data: Any, dtype: DTypeLike | None = None) -> Array:
+    """An ndarray of a supported dtype; lists of Python floats become float32."""
+    if isinstance(data, Tensor):
+        data = data.value()
+    if isinstance(data, (np.ndarray, np.generic)):
+        array = np.asarray(data, dtype)
+    else:
+        try:
+            array = np.asarray(_unwrap(data), dtype)
+        except ValueError as error:
+            raise ShapeError(
+                f"cannot make an array of this {type(data).__name__}: {error}",
+                fix="every row needs the same length, every element must be a number",
+            ) from None
+        if dtype is None and array.dtype == np.float64:
+            array = array.astype(np.float32)
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+        raise DtypeError(
+            f"a tensor holds floats, whole numbers or booleans; received {array.dtype}",
+            fix="convert the data to numbers first",
+        )
+    return array
+
+
+def _unwrap(data: Any) -> Any:
+    if isinstance(data, Tensor):
+        return data.value()
+    if isinstance(data, (list, tuple)):
+        return [_unwrap(item) for item in data]
+    return data
+
+
+# -- versions: who wrote into this memory, and when ------------------------------------------
+
+
+class Cell:
+    """The write record of one piece of memory, shared by all its views."""
+
+    __slots__ = ("count", "shared", "site", "time")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.time = 0  # on `clock`: later than a node means written after the node saved it
+        self.site: Site | None = None
+        self.shared = False
+
+
+def share_cell(tensor: Tensor) -> Cell:
+    """The cell of a tensor of which a view is being made."""
+    if tensor.cell is None:
+        tensor.cell = Cell()
+    tensor.cell.shared = True
+    return tensor.cell
+
+
+def mark_written(tensor: Tensor) -> None:
+    """Note an in-place write, with the line of the user's program that did it."""
+    if tensor.cell is None:
+        tensor.cell = Cell()
+    cell = tensor.cell
+    cell.count += 1
+    cell.time = next(clock)
+    cell.site = user_site()
+
+
+_ROOT = str(Path(__file__).resolve().parent.parent)
+
+
+def user_site() -> Site:
+    """Where the innermost frame outside of Fathom stands."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename.startswith(_ROOT) and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code, frame.f_lasti
+
+
+def describe_site(site: Site | None) -> str:
+    """`file.py:12` of a site; the line is worked out only now."""
+    if site is None:
+        return "an unknown line"
+    code, instruction = site
+    line = next(
+        (row for low, high, row in code.co_lines() if low <= instruction < high and row),
+        code.co_firstlineno,
+    )
+    return f"{code.co_filename}:{line}"
+
+
+# -- hooks -----------------------------------------------------------------------------------
+
+
+class Removable:
+    """A handle on a hook: `.remove()` takes it away; also works in a `with` block."""
+
+    def __init__(self, hooks: list[Any], hook: Any) -> None:
+        self._hooks = hooks
+        self._hook = hook
+        hooks.append(hook)
+
+    def remove(self) -> None:
+        if self._hook in self._hooks:
+            self._hooks.remove(self._hook)
+
+    def __enter__(self) -> Removable:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+def _hooks_of(tensor: Tensor) -> list[Any]:
+    if tensor.edge is not None:
+        node, index = tensor.edge
+        if node.hooks is None:
+            node.hooks = {}
+        return node.hooks.setdefault(index, [])
+    if tensor.extra is None:
+        tensor.extra = {}
+    return tensor.extra.setdefault("hooks", [])  # type: ignore[no-any-return]
+
+
+# -- modes -----------------------------------------------------------------------------------
+
+
+class Mode(NamedTuple):
+    """What `apply` must heed besides the arguments; one context variable holds it."""
+
+    grad: bool = True
+    special: bool = False  # levels are active, or someone watches: take the long way
+    levels: tuple[Any, ...] = ()
+    watch: Any = None
+
+
+MODE: ContextVar[Mode] = ContextVar("fathom_mode", default=Mode())  # noqa: B039 - a Mode is frozen
+
+
+def is_grad_enabled() -> bool:
+    return MODE.get().grad
+
+
+class set_grad_enabled:
+    """Record operations (True) or not (False) inside the block; also a decorator.
+
+    On a generator function the mode holds only while the generator runs, not while it waits.
+
+    >>> with set_grad_enabled(False):
+    ...     is_grad_enabled()
+    False
+    """
+
+    def __init__(self, mode: bool) -> None:
+        self._mode = bool(mode)
+        self._tokens: list[Any] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(MODE.set(MODE.get()._replace(grad=self._mode)))
+
+    def __exit__(self, *exc: object) -> None:
+        MODE.reset(self._tokens.pop())
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        import functools
+        import inspect
+
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def generator(*args: Any, **keywords: Any) -> Iterator[Any]:
+                return self._drive(function(*args, **keywords))
+
+            return generator
+
+        @functools.wraps(function)
+        def wrapped(*args: Any, **keywords: Any) -> Any:
+            with set_grad_enabled(self._mode):
+                return function(*args, **keywords)
+
+        return wrapped
+
+    def _drive(self, inner: Any) -> Iterator[Any]:
+        """Run a generator piece by piece, each piece under our mode."""
+        step: Callable[[], Any] = lambda: next(inner)  # noqa: E731
+        try:
+            while True:
+                with set_grad_enabled(self._mode):
+                    value = step()
+                try:
+                    sent = yield value
+                    step = lambda sent=sent: inner.send(sent)  # noqa: E731
+                except GeneratorExit:
+                    raise
+                except BaseException as error:
+                    step = lambda error=error: inner.throw(error)  # noqa: E731
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            with set_grad_enabled(self._mode):
+                inner.close()
+
+
+class no_grad(set_grad_enabled):
+    """Do not record operations: a context manager and a decorator.
+
+    >>> import fathom
+    >>> w = fathom.tensor([1.0], requires_grad=True)
+    >>> with fathom.no_grad():
+    ...     (w * 2).requires_grad
+    False
+    """
+
+    def __init__(self) -> None:
+        super().__init__(False)
+
+
+class enable_grad(set_grad_enabled):
+    """Record operations again inside `no_grad`."""
+
+    def __init__(self) -> None:
+        super().__init__(True)

@@ -1,0 +1,68 @@
+"""Architectures as plain data: what is stored beside the weights, and never executed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fathom.engine.errors import ArgumentError, CheckpointError, suggest
+from fathom.nn import layers, losses
+from fathom.nn.module import Module
+
+LAYERS: dict[str, type[Module]] = {
+    name: member
+    for source in (layers, losses)
+    for name, member in vars(source).items()
+    if isinstance(member, type) and issubclass(member, Module) and member is not Module
+}
+
+ACTIVATIONS: dict[str, type[Module]] = {
+    "identity": layers.Identity,
+    "relu": layers.ReLU,
+    "sigmoid": layers.Sigmoid,
+    "tanh": layers.Tanh,
+}
+
+
+def activation(name: str) -> Module:
+    """A new activation layer by name.
+
+    >>> activation("tanh")
+    Tanh()
+    """
+    if not isinstance(name, str) or name.lower() not in ACTIVATIONS:
+        raise ArgumentError(
+            f"unknown activation {name!r}", fix=suggest(str(name), ACTIVATIONS)
+        )
+    return ACTIVATIONS[name.lower()]()
+
+
+def to_spec(module: Module) -> dict[str, Any]:
+    """The architecture as JSON values; `from_spec` builds it anew.
+
+    >>> to_spec(layers.Sequential(layers.Linear(2, 3, bias=False)))["layers"][0]["out_features"]
+    3
+    """
+    kind = type(module).__name__
+    if LAYERS.get(kind) is not type(module):
+        raise ArgumentError(
+            f"{kind} is not one of Fathom's layers, so its architecture cannot be stored as data",
+            fix="save its weights only, and load them into an instance you build yourself",
+        )
+    spec: dict[str, Any] = {"type": kind, **module.config()}
+    if module._modules:
+        spec["layers"] = [to_spec(child) for child in module.children()]
+    return spec
+
+
+def from_spec(spec: Mapping[str, Any]) -> Module:
+    """The module a spec describes, with fresh weights."""
+    try:
+        options = dict(spec)
+        kind = options.pop("type")
+        children = [from_spec(child) for child in options.pop("layers", ())]
+        if kind not in LAYERS:
+            raise CheckpointError(f"unknown layer {kind!r}", fix=suggest(kind, LAYERS))
+        return LAYERS[kind](*children, **options)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"this is not the description of a model: {error}") from None

@@ -1,0 +1,61 @@
+"""Axis arguments: `axis`/`dim`, `keepdims`/`keepdim`, negative and out-of-range axes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from fathom.engine.errors import ArgumentError, AxisError
+
+F = TypeVar("F", bound=Callable[..., Any])
+Axis = int | Sequence[int] | None
+
+_ALIASES = {"dim": "axis", "keepdim": "keepdims", "dims": "axis"}
+
+
+def torch_names(function: F) -> F:
+    """Let an operation also take PyTorch's `dim` and `keepdim`."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **keywords: Any) -> Any:
+        for alias in _ALIASES.keys() & keywords.keys():
+            name = _ALIASES[alias]
+            if name in keywords:
+                raise ArgumentError(f"{function.__name__}: give {name} or {alias}, not both")
+            keywords[name] = keywords.pop(alias)
+        return function(*args, **keywords)
+
+    return call  # type: ignore[return-value]
+
+
+def one_axis(axis: int, ndim: int, name: str) -> int:
+    """An axis as a number from 0 to ndim - 1."""
+    if isinstance(axis, bool) or not hasattr(axis, "__index__"):
+        raise AxisError(f"{name}: an axis is a whole number; received {axis!r}")
+    axis = axis.__index__()
+    if not -max(ndim, 1) <= axis < max(ndim, 1):
+        valid = f"{-ndim} to {ndim - 1}" if ndim else "-1 or 0 (a single number)"
+        raise AxisError(f"{name}: axis {axis} is out of range for {ndim} axes; valid are {valid}")
+    return axis % ndim if ndim else 0
+
+
+def all_axes(axis: Axis, ndim: int, name: str) -> tuple[int, ...]:
+    """The axes to work on, in order; None means all of them."""
+    if axis is None:
+        return tuple(range(ndim))
+    if hasattr(axis, "__index__"):
+        return (one_axis(axis, ndim, name),) if ndim else ()  # type: ignore[arg-type]
+    axes = tuple(one_axis(a, ndim, name) for a in axis)  # type: ignore[union-attr]
+    if len(set(axes)) < len(axes):
+        raise AxisError(f"{name}: an axis appears twice in {tuple(axis)}")  # type: ignore[arg-type]
+    return axes
+
+
+def reduced_shape(
+    shape: Sequence[int], axes: Sequence[int], keepdims: bool
+) -> tuple[int, ...]:
+    """The shape after taking `axes` together."""
+    if keepdims:
+        return tuple(1 if i in axes else n for i, n in enumerate(shape))
+    return tuple(n for i, n in enumerate(shape) if i not in axes)

@@ -1,0 +1,230 @@
+"""The softmax family and cross-entropy, computed from logits without overflow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fathom.engine.errors import ArgumentError, AxisError, DtypeError, ShapeError, suggest
+from fathom.engine.primitive import Extra, apply, general
+from fathom.engine.tensor import Tensor, TensorLike, to_array
+from fathom.ops.axes import one_axis, torch_names
+from fathom.ops.elementwise import exp, where
+from fathom.ops.index import take_along_axis
+from fathom.ops.reduce import mean
+from fathom.ops.reduce import sum as sum_
+from fathom.ops.shape import reshape, squeeze, unsqueeze
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def _softmax_forward(x: Any, axis: int) -> Any:
+    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    return e / np.sum(e, axis=axis, keepdims=True)
+
+
+def _log_softmax_forward(x: Any, axis: int) -> Any:
+    shifted = x - np.max(x, axis=axis, keepdims=True)
+    return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
+
+
+def _softmax_rule(g: Any, out: Any, x: Any, axis: int) -> Any:
+    return out * (g - (g * out).sum(axis=axis, keepdims=True))
+
+
+_softmax = general(
+    "softmax",
+    _softmax_forward,
+    (_softmax_rule,),
+    (_softmax_rule,),  # its Jacobian is symmetric
+    saves="out",
+    quiet=True,
+    shape=lambda x, axis: x.shape,
+)
+_log_softmax = general(
+    "log_softmax",
+    _log_softmax_forward,
+    (lambda g, out, x, axis: g - exp(out) * g.sum(axis=axis, keepdims=True),),
+    (lambda t, out, x, axis: t - (exp(out) * t).sum(axis=axis, keepdims=True),),
+    saves="out",
+    quiet=True,
+    shape=lambda x, axis: x.shape,
+)
+
+
+@torch_names
+def softmax(x: TensorLike, axis: int = -1) -> Tensor:
+    """exp(x) / sum exp(x) along `axis`: positive numbers that add up to 1.
+
+    >>> import fathom
+    >>> fathom.nn.functional.softmax(fathom.tensor([0.0, 0.0]))
+    tensor([0.5, 0.5])
+    """
+    return apply(_softmax, x, axis=one_axis(axis, np.ndim(x), "softmax"))  # type: ignore[no-any-return, arg-type]
+
+
+@torch_names
+def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
+    """The logarithm of `softmax`, exact even where the softmax underflows."""
+    return apply(_log_softmax, x, axis=one_axis(axis, np.ndim(x), "log_softmax"))  # type: ignore[no-any-return, arg-type]
+
+
+# -- cross-entropy -----------------------------------------------------------------------------
+
+
+def _rows_forward(x: Any, target: Any) -> Any:
+    log_probability = _log_softmax_forward(x, -1)
+    return -log_probability[np.arange(len(target)), target], Extra((log_probability,))
+
+
+def _rows_residual(x: Any, target: Any, extra: Any) -> Any:
+    """softmax(x) - onehot(target): the gradient of each row's loss."""
+    hit = np.zeros(x.shape, bool)
+    hit[np.arange(len(target)), target] = True
+    if isinstance(x, Tensor):
+        return softmax(x, -1) - where(hit, 1.0, 0.0).astype(x.dtype)
+    residual = np.exp(extra[0])
+    residual[hit] -= 1
+    return residual
+
+
+_rows = general(
+    "cross_entropy",
+    _rows_forward,
+    (
+        lambda g, out, x, target, extra: _rows_residual(x, target, extra) * unsqueeze(g, 1),
+        None,
+    ),
+    (lambda t, out, x, target, extra: (_rows_residual(x, target, extra) * t).sum(axis=1), None),
+    saves="in",
+    quiet=True,
+    shape=lambda x, target: x.shape[:1],
+)
+
+
+def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
+    """The mean, the sum, or the losses themselves."""
+    if reduction == "mean":
+        return mean(loss)
+    if reduction == "sum":
+        return sum_(loss)
+    if reduction == "none":
+        return loss
+    raise ArgumentError(f"unknown reduction {reduction!r}", fix=suggest(reduction, REDUCTIONS))
+
+
+def check_labels(labels: Any, classes: int, ignore_index: int) -> Any:
+    """Class indices as int64, refused with position and range when one is outside."""
+    if labels.dtype.kind not in "iu":
+        raise DtypeError(
+            f"cross_entropy: class labels must be whole numbers; received {labels.dtype}",
+            fix="labels.astype(int) for indices; for probabilities give the shape of the input",
+        )
+    bad = (labels < 0) | (labels >= classes)
+    if ignore_index < 0 or ignore_index >= classes:
+        bad &= labels != ignore_index
+    if bad.any():
+        where_ = np.unravel_index(int(np.argmax(bad)), labels.shape)
+        position = where_[0] if len(where_) == 1 else tuple(int(i) for i in where_)
+        raise AxisError(
+            f"cross_entropy: label {labels[where_]} at position {position} is out of range: "
+            f"the input has {classes} classes, so labels run from 0 to {classes - 1}",
+            fix="number the classes from 0, or give the last layer more outputs",
+        )
+    return labels.astype(np.int64, copy=False)
+
+
+def cross_entropy(
+    input: TensorLike,
+    target: TensorLike,
+    weight: TensorLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross-entropy of logits against class indices or class probabilities.
+
+    Parameters
+    ----------
+    input : logits, (n, classes), (n, classes, d1, ...) or (classes,).
+    target : class indices, shape of `input` without its class axis; or probabilities, shape of
+        `input`.
+    weight : (classes,) weight of each class. The mean is divided by the sum of the weights.
+    ignore_index : rows with this label count neither in the sum nor in the mean.
+    label_smoothing : share of the target spread evenly over the classes (Szegedy et al., 2016).
+
+    >>> import fathom
+    >>> logits = fathom.tensor([[2.0, 0.0], [0.0, 2.0]])
+    >>> fathom.nn.functional.cross_entropy(logits, [0, 1])
+    tensor(0.126928)
+    """
+    x: Any = input if isinstance(input, (Tensor, np.ndarray)) else Tensor(input)
+    y: Any = target if isinstance(target, (Tensor, np.ndarray)) else to_array(target)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ArgumentError(f"label_smoothing must lie in [0, 1]; received {label_smoothing}")
+    if x.ndim == 0:
+        raise ShapeError("cross_entropy: the input needs a class axis; received a single number")
+    class_axis = 0 if x.ndim == 1 else 1
+    classes = x.shape[class_axis]
+    if y.shape == x.shape and y.dtype.kind == "f":
+        return _soft(x, y, weight, reduction, label_smoothing, class_axis)
+    rest = x.shape[:class_axis] + x.shape[class_axis + 1 :]
+    if y.shape != rest:
+        raise ShapeError(
+            f"cross_entropy: input {x.shape} needs labels of shape {rest} (class indices) or "
+            f"{x.shape} (probabilities); received {y.shape} of {y.dtype}",
+            fix="a column of labels needs .reshape(-1)" if y.size == np.prod(rest) else "",
+        )
+    labels = check_labels(y.value() if isinstance(y, Tensor) else y, classes, ignore_index)
+    if x.ndim != 2:
+        order = [i for i in range(x.ndim) if i != class_axis] + [class_axis]
+        x = reshape(x.transpose(*order) if isinstance(x, np.ndarray) else x.permute(order),
+                    (-1, classes))  # fmt: skip
+    flat = labels.reshape(-1)
+    plain = weight is None and label_smoothing == 0.0 and not (flat == ignore_index).any()
+    if plain:
+        loss: Any = apply(_rows, x, flat)
+        return reduce_loss(loss if len(rest) == 1 else reshape(loss, rest), reduction)
+    return _weighted(x, flat, weight, ignore_index, reduction, label_smoothing, rest)
+
+
+def _weighted(
+    x: Any, labels: Any, weight: Any, ignore_index: int, reduction: str, smoothing: float,
+    rest: tuple[int, ...],
+) -> Tensor:  # fmt: skip
+    """Rows with class weights, ignored labels and smoothed targets, as PyTorch defines them."""
+    classes = x.shape[1]
+    kept = labels != ignore_index
+    safe = np.where(kept, labels, 0)
+    class_weight = np.ones(classes, x.dtype) if weight is None else to_array(weight, x.dtype)
+    if class_weight.shape != (classes,):
+        raise ShapeError(
+            f"cross_entropy: weight needs one number for each of the {classes} classes; "
+            f"received shape {class_weight.shape}"
+        )
+    row_weight = (class_weight[safe] * kept).astype(x.dtype)
+    log_probability: Any = log_softmax(x, -1)
+    picked: Any = squeeze(take_along_axis(log_probability, safe[:, None], 1), 1)
+    loss = -picked * row_weight
+    if smoothing:
+        spread = -(log_probability * class_weight).sum(axis=1) * (kept / classes).astype(x.dtype)
+        loss = loss * (1.0 - smoothing) + spread * smoothing
+    if reduction == "mean":
+        return loss.sum() / row_weight.sum()  # type: ignore[no-any-return]
+    return reduce_loss(reshape(loss, rest), reduction)
+
+
+def _soft(x: Any, y: Any, weight: Any, reduction: str, smoothing: float, axis: int) -> Tensor:
+    classes = x.shape[axis]
+    if smoothing:
+        y = y * (1.0 - smoothing) + smoothing / classes
+    terms: Any = log_softmax(x, axis) * y
+    if weight is not None:
+        sizes = [1] * x.ndim
+        sizes[axis] = classes
+        terms = terms * to_array(weight, x.dtype).reshape(sizes)
+    loss = -terms.sum(axis=axis)
+    if reduction == "mean":
+        return loss.sum() * (classes / x.size)  # type: ignore[no-any-return]
+    return reduce_loss(loss, reduction)

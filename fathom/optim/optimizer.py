@@ -1,0 +1,214 @@
+"""`Optimizer`: parameter groups, state in flat buffers, and one update for all of them.
+
+The gradients of a group are laid end to end in one flat array, the update rule runs on that
+array in blocks that fit the cache, and the resulting steps are subtracted from the parameters.
+A subclass is its update rule and nothing else.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fathom.engine.errors import ArgumentError, DivergedError
+from fathom.engine.tensor import Array, Tensor, mark_written
+
+BLOCK = 1 << 16  # elements worked on at a time: 256 KiB of float32 an array
+
+
+class Flat:
+    """Parameters of one dtype in one group, with their state as flat arrays."""
+
+    def __init__(self, parameters: Sequence[Tensor], slots: Sequence[str]) -> None:
+        self.parameters = parameters
+        ends = list(itertools.accumulate(p.size for p in parameters))
+        self.slices = [slice(e - p.size, e) for e, p in zip(ends, parameters, strict=True)]
+        size, dtype = ends[-1], parameters[0].dtype
+        self.gradient = np.zeros(size, dtype)
+        self.scratch = np.empty(min(size, BLOCK), dtype)
+        self.state = {slot: np.zeros(size, dtype) for slot in slots}
+        self.steps = [0] * len(parameters)
+
+    def gather(self, weight_decay: float) -> list[tuple[slice, int]]:
+        """Lay the gradients end to end; the runs of neighbours that take the same step."""
+        runs: list[tuple[slice, int]] = []
+        for i, (p, place) in enumerate(zip(self.parameters, self.slices, strict=True)):
+            if p.grad is None:
+                continue
+            gradient = self.gradient[place]
+            gradient[...] = p.grad.value().reshape(-1)
+            if weight_decay:
+                gradient += weight_decay * p.value().reshape(-1)
+            self.steps[i] += 1
+            if runs and runs[-1][0].stop == place.start and runs[-1][1] == self.steps[i]:
+                place = slice(runs.pop()[0].start, place.stop)
+            runs.append((place, self.steps[i]))
+        return runs
+
+    def subtract(self) -> None:
+        """Take the steps that now stand in place of the gradients."""
+        for p, place in zip(self.parameters, self.slices, strict=True):
+            if p.grad is not None:
+                data = p.value()
+                data -= self.gradient[place].reshape(data.shape)
+                mark_written(p)
+
+
+class Optimizer:
+    """Base of the optimizers. `params`: parameters, or dicts with "params" and own options."""
+
+    slots: ClassVar[tuple[str, ...]] = ()  # names of the flat state arrays
+
+    def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
+        if isinstance(params, Tensor):
+            raise ArgumentError("an optimizer takes a list of parameters; received one tensor")
+        entries = list(params)
+        if not entries:
+            raise ArgumentError(
+                "an optimizer needs at least one parameter; received an empty list",
+                fix="model.parameters() is used up after one pass if it was stored as an iterator",
+            )
+        self.defaults = dict(defaults)
+        self.param_groups: list[dict[str, Any]] = []
+        groups = entries if isinstance(entries[0], Mapping) else [{"params": entries}]
+        for group in groups:
+            self.add_param_group(group)
+        self.check_finite = False
+        self._flats: list[list[Flat]] | None = None
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Add parameters with options of their own."""
+        merged = {**self.defaults, **group}
+        parameters = [merged["params"]] if isinstance(merged["params"], Tensor) else merged["params"]
+        merged["params"] = list(parameters)
+        unknown = sorted(set(group) - set(self.defaults) - {"params"})
+        if unknown:
+            raise ArgumentError(
+                f"{type(self).__name__}: unknown option {unknown[0]!r}; "
+                f"known: {', '.join(sorted(self.defaults))}"
+            )
+        seen = {id(p) for g in self.param_groups for p in g["params"]}
+        for i, p in enumerate(merged["params"]):
+            if not isinstance(p, Tensor):
+                raise ArgumentError(f"parameter {i} is a {type(p).__name__}, not a tensor")
+            if not p.is_leaf:
+                raise ArgumentError(f"parameter {i} is not a leaf: it was computed from others")
+            if id(p) in seen:
+                raise ArgumentError(f"parameter {i} appears twice in the optimizer")
+            seen.add(id(p))
+        self.param_groups.append(merged)
+        self._flats = None
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None if set_to_none else Tensor(np.zeros_like(p.value()))
+
+    def flats(self) -> list[list[Flat]]:
+        """For each group, its flat buffers: one for each dtype."""
+        if self._flats is None:
+            self._flats = []
+            for group in self.param_groups:
+                kinds: dict[Any, list[Tensor]] = {}
+                for p in group["params"]:
+                    kinds.setdefault(p.dtype, []).append(p)
+                self._flats.append([Flat(ps, self.slots) for ps in kinds.values()])
+        return self._flats
+
+    def step(self) -> None:
+        """Change every parameter that has a gradient."""
+        for group, flats in zip(self.param_groups, self.flats(), strict=True):
+            for flat in flats:
+                self._step_flat(group, flat)
+
+    def _step_flat(self, group: dict[str, Any], flat: Flat) -> None:
+        for run, step in flat.gather(self.coupled_decay(group)):
+            for start in range(run.start, run.stop, BLOCK):
+                block = slice(start, min(start + BLOCK, run.stop))
+                g = flat.gradient[block]
+                state = {name: array[block] for name, array in flat.state.items()}
+                self.update(group, g, state, step, flat.scratch[: len(g)])
+        if self.check_finite and not np.isfinite(flat.gradient).all():
+            raise DivergedError(
+                "the update is not finite; the weights were left as they are",
+                fix="a smaller learning rate, gradient clipping, or scaled inputs",
+            )
+        flat.subtract()
+
+    def coupled_decay(self, group: dict[str, Any]) -> float:
+        """Weight decay that is added to the gradient (L2 penalty)."""
+        return float(group.get("weight_decay", 0.0))
+
+    def update(
+        self, group: dict[str, Any], g: Array, state: dict[str, Array], step: int, scratch: Array
+    ) -> None:
+        """Turn the gradient `g` into the step to subtract, in place; change `state` in place."""
+        raise NotImplementedError
+
+    # -- state --------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Options of the groups and, for each parameter by number, its step and arrays."""
+        state: dict[int, dict[str, Any]] = {}
+        groups, number = [], itertools.count()
+        for group, flats in zip(self.param_groups, self.flats(), strict=True):
+            place = {id(p): (f, i) for f in flats for i, p in enumerate(f.parameters)}
+            numbers = []
+            for p in group["params"]:
+                n = next(number)
+                numbers.append(n)
+                flat, i = place[id(p)]
+                if flat.steps[i]:
+                    arrays = {
+                        slot: array[flat.slices[i]].reshape(p.shape).copy()
+                        for slot, array in flat.state.items()
+                    }
+                    state[n] = {"step": flat.steps[i], **arrays}
+            options = {k: v for k, v in group.items() if k != "params"}
+            groups.append({**options, "params": numbers})
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on where a saved optimizer of the same parameters stood."""
+        sizes = [len(g["params"]) for g in self.param_groups]
+        if [len(g["params"]) for g in saved["param_groups"]] != sizes:
+            raise ArgumentError(
+                f"the saved optimizer has other parameter groups than this one ({sizes} parameters)"
+            )
+        number = itertools.count()
+        for group, options in zip(self.param_groups, saved["param_groups"], strict=True):
+            group.update({k: v for k, v in options.items() if k != "params"})
+        for group, flats in zip(self.param_groups, self.flats(), strict=True):
+            place = {id(p): (f, i) for f in flats for i, p in enumerate(f.parameters)}
+            for p in group["params"]:
+                flat, i = place[id(p)]
+                entry = saved["state"].get(next(number), {"step": 0})
+                flat.steps[i] = int(entry["step"])
+                for slot, array in flat.state.items():
+                    array[flat.slices[i]] = np.asarray(entry.get(slot, 0.0)).reshape(-1)
+
+    def config(self) -> dict[str, Any]:
+        """The options all groups started from."""
+        return dict(self.defaults)
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{k}={v!r}" for k, v in self.defaults.items())
+        return f"{type(self).__name__}({options})"
+
+
+def at_least(value: float, low: float, name: str, owner: str) -> float:
+    """A finite number not below `low`."""
+    if not isinstance(value, int | float | np.number) or not low <= value < float("inf"):
+        raise ArgumentError(f"{owner}: {name} must be a number >= {low:g}; received {value!r}")
+    return float(value)
+
+
+def share(value: float, name: str, owner: str) -> float:
+    """A number in [0, 1)."""
+    if not isinstance(value, int | float | np.number) or not 0.0 <= value < 1.0:
+        raise ArgumentError(f"{owner}: {name} must lie in [0, 1); received {value!r}")
+    return float(value)
