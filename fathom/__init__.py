@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as _np
 
-from fathom import autograd, nn, ops, optim
+from fathom import autograd, data, models, nn, ops, optim, train
 from fathom.engine import random
 from fathom.engine.errors import FathomError
 from fathom.engine.random import Random, manual_seed, seed
@@ -20,6 +20,7 @@ from fathom.engine.tensor import (
 )
 from fathom.ops import *  # noqa: F403 - every operation is a function of the package
 from fathom.ops.create import as_tensor, from_numpy, full, ones, tensor, zeros
+from fathom.train import load
 from fathom.version import __version__
 
 float16, float32, float64 = (_np.dtype(t) for t in (_np.float16, _np.float32, _np.float64))

@@ -1,0 +1,47 @@
+"""Training: the loop, its history, callbacks, metrics and checkpoints."""
+
+from __future__ import annotations
+
+import os
+
+from fathom.nn.module import Module
+from fathom.train import callbacks, checkpoint, metrics
+from fathom.train.callbacks import (
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    LambdaCallback,
+    ModelCheckpoint,
+    TimeLimit,
+)
+from fathom.train.history import History
+from fathom.train.loop import Trainer, attach
+from fathom.train.progress import Progress
+
+
+def load(path: str | os.PathLike[str]) -> Module:
+    """The model of a checkpoint folder, rebuilt and in eval mode.
+
+    Raises `MissingFileError` if nothing is there and `CheckpointError` if it is damaged,
+    foreign, or of a class that only Python code can build.
+    """
+    return checkpoint.load(path).build()
+
+
+attach()
+
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "EarlyStopping",
+    "History",
+    "LambdaCallback",
+    "ModelCheckpoint",
+    "Progress",
+    "TimeLimit",
+    "Trainer",
+    "callbacks",
+    "checkpoint",
+    "load",
+    "metrics",
+]

@@ -1,0 +1,169 @@
+"""Callbacks: everything in training that is not the loop. Hook names are Keras'."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fathom.engine.errors import ArgumentError, suggest
+from fathom.engine.tensor import Array
+from fathom.train import checkpoint
+from fathom.train.history import higher_is_better
+
+if TYPE_CHECKING:
+    from fathom.train.loop import Trainer
+
+
+class Callback:
+    """Base: override the hooks you need. `trainer` has the model, optimizer and history.
+
+    Set `trainer.stop("reason")` to end training after the current epoch.
+    """
+
+    def on_train_begin(self, trainer: Trainer) -> None: ...
+    def on_train_end(self, trainer: Trainer) -> None: ...
+    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None: ...
+    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None: ...
+    def on_batch_end(self, trainer: Trainer, batch: int, loss: float) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know, as JSON values."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class EarlyStopping(Callback):
+    """Stop when `monitor` has not improved for `patience` epochs; keep the best weights.
+
+    Parameters
+    ----------
+    monitor : a column of the history, by default "val_loss" (or "loss" without validation).
+    patience : epochs without improvement before the end; None never stops, but still keeps
+        the best weights.
+    min_delta : smaller changes are no improvement.
+    restore_best_weights : give the model its best weights when training ends, however it ends.
+    """
+
+    def __init__(
+        self,
+        monitor: str | None = None,
+        patience: int | None = 5,
+        min_delta: float = 0.0,
+        restore_best_weights: bool = True,
+    ) -> None:
+        if patience is not None and patience < 1:
+            raise ArgumentError(f"EarlyStopping: patience must be >= 1; received {patience}")
+        self.monitor = monitor
+        self.patience = patience
+        self.min_delta = float(min_delta)
+        self.restore_best_weights = restore_best_weights
+        self.best = math.nan
+        self.best_epoch = 0
+        self.weights: dict[str, Array] = {}
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
+        if self.monitor is None:
+            self.monitor = "val_loss" if "val_loss" in logs else "loss"
+        if self.monitor not in logs:
+            raise ArgumentError(
+                f"EarlyStopping: no measurement {self.monitor!r}",
+                fix=suggest(self.monitor, logs) + "; val_... needs validation data",
+            )
+        value = logs[self.monitor]
+        gain = value - self.best if higher_is_better(self.monitor) else self.best - value
+        if math.isnan(self.best) or gain > self.min_delta:
+            self.best, self.best_epoch = value, epoch
+            if self.restore_best_weights:
+                self.weights = trainer.copy_weights()
+        elif self.patience is not None and epoch - self.best_epoch >= self.patience:
+            trainer.stop(f"no better {self.monitor} for {self.patience} epochs")
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        if self.weights:
+            trainer.model.load_state_dict(self.weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        best = None if math.isnan(self.best) else self.best
+        return {"monitor": self.monitor, "best": best, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.monitor = state["monitor"]
+        self.best = math.nan if state["best"] is None else state["best"]
+        self.best_epoch = state["best_epoch"]
+
+
+class ModelCheckpoint(Callback):
+    """Save the whole run to a folder after every `every` epochs; kill-safe, resumable."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        every: int = 1,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        if every < 1:
+            raise ArgumentError(f"ModelCheckpoint: every must be >= 1; received {every}")
+        self.path = path
+        self.every = every
+        self.extra = extra or {}
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
+        if epoch % self.every == 0:
+            trainer.save(self.path, self.extra)
+
+
+class TimeLimit(Callback):
+    """Stop after the epoch in which `seconds` have passed."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        import time
+
+        self.end = time.monotonic() + self.seconds
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
+        import time
+
+        if time.monotonic() >= self.end:
+            trainer.stop(f"time limit of {self.seconds:g} s")
+
+
+class LambdaCallback(Callback):
+    """Hooks from plain functions: `LambdaCallback(on_epoch_end=lambda t, epoch, logs: ...)`."""
+
+    def __init__(self, **hooks: Any) -> None:
+        known = [name for name in vars(Callback) if name.startswith("on_")]
+        for name, hook in hooks.items():
+            if name not in known:
+                raise ArgumentError(f"unknown hook {name!r}", fix=suggest(name, known))
+            setattr(self, name, hook)
+
+
+class CSVLogger(Callback):
+    """One row an epoch to a CSV file, written as training goes on."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
+        import csv
+
+        first = epoch == 1
+        with open(self.path, "w" if first else "a", newline="") as file:
+            writer = csv.writer(file)
+            if first:
+                writer.writerow(["epoch", *logs])
+            writer.writerow([epoch, *logs.values()])
+
+
+def kept_weights(callbacks: Sequence[Callback]) -> dict[str, Array]:
+    """The best weights that some callback keeps."""
+    for callback in callbacks:
+        if isinstance(callback, EarlyStopping) and callback.weights:
+            return callback.weights
+    return {}
