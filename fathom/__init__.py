@@ -18,11 +18,39 @@ from fathom.engine.tensor import (
     no_grad,
     set_grad_enabled,
 )
-from fathom.ops import *  # noqa: F403 - every operation is a function of the package
-from fathom.ops.create import as_tensor, from_numpy, full, ones, tensor, zeros
+from fathom.ops import *
 from fathom.train import load
 from fathom.version import __version__
 
 float16, float32, float64 = (_np.dtype(t) for t in (_np.float16, _np.float32, _np.float64))
 int32, int64 = _np.dtype(_np.int32), _np.dtype(_np.int64)
 bool_ = _np.dtype(_np.bool_)
+
+__all__ = [
+    "FathomError",
+    "Random",
+    "Tensor",
+    "__version__",
+    "autograd",
+    "bool_",
+    "data",
+    "enable_grad",
+    "float16",
+    "float32",
+    "float64",
+    "int32",
+    "int64",
+    "is_grad_enabled",
+    "load",
+    "manual_seed",
+    "models",
+    "nn",
+    "no_grad",
+    "ops",
+    "optim",
+    "random",
+    "seed",
+    "set_grad_enabled",
+    "train",
+]
+__all__ += ops.__all__

@@ -25,7 +25,7 @@ from fathom.engine.tensor import (
     Cell,
     Tensor,
     clock,
-    fill,
+    recorded,
     share_cell,
     to_array,
     user_site,
@@ -255,14 +255,12 @@ def record(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any], 
         return out
     result = Tensor.__new__(Tensor)
     result.data = out
-    result.grad = result.cell = result.extra = result.edge = None
     if grad and needs_grad and primitive.rules and out.dtype.kind == "f":
+        node = node_of(primitive, args, params, out, out.shape, out.dtype)
         result.requires_grad = True
-        result.edge = (node_of(primitive, args, params, out, out.shape, out.dtype), 0)
+        result.edge = (node, 0)
         if primitive.save_out:
-            result.cell = result.edge[0].cells
-    else:
-        result.requires_grad = False
+            result.cell = node.cells
     if primitive.view and isinstance(args[0], Tensor):
         result.cell = share_cell(args[0])
     return result
@@ -288,12 +286,12 @@ def node_of(
         )
     else:
         node.saved = (None,) * len(args)
-    node.out, node.cells = (out, Cell()) if primitive.save_out else (None, None)
+    if primitive.save_out:
+        node.out, node.cells = out, Cell()
     node.shape = shape
     node.dtype = dtype
-    node.extra = node.hooks = node.node_hooks = None
     node.sequence = next(clock)
-    node.site = user_site()
+    node.site = user_site(4)
     return node
 
 
@@ -321,10 +319,11 @@ def _several(
         node.extra = extra
     results = []
     for i, array in enumerate(arrays):
-        result = Tensor.__new__(Tensor)
-        differentiable = node is not None and array.dtype.kind == "f"
-        fill(result, array, (node, i) if differentiable and node else None, differentiable)
-        if node is not None and primitive.save_out:
+        if node is None or array.dtype.kind != "f":
+            results.append(Tensor(array))
+            continue
+        result = recorded(array, (node, i))
+        if primitive.save_out:
             result.cell = node.cells
         results.append(result)
     return results[0] if single else tuple(results)

@@ -42,7 +42,7 @@ class Stream:
         self.index = 0
         self._philox = np.random.Philox(key=np.frombuffer(digest, np.uint64))
         self._generator = np.random.Generator(self._philox)
-        self._start: dict[str, Any] = dict(self._philox.state)  # before anything was drawn
+        self._start: Any = dict(self._philox.state)  # before anything was drawn
 
     def next(self) -> np.random.Generator:
         """The NumPy generator of the next draw; use it before calling `next` again."""

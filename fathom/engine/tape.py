@@ -26,8 +26,8 @@ from fathom.engine.tensor import (
     Tensor,
     TensorLike,
     describe_site,
-    fill,
     is_grad_enabled,
+    recorded,
     set_grad_enabled,
     to_array,
 )
@@ -54,36 +54,19 @@ class Spec(NamedTuple):
 class Node:
     """One recorded operation."""
 
-    __slots__ = (
-        "__weakref__",
-        "cells",
-        "dtype",
-        "extra",
-        "hooks",
-        "node_hooks",
-        "out",
-        "params",
-        "parents",
-        "primitive",
-        "saved",
-        "sequence",
-        "shape",
-        "site",
-    )  # fmt: skip
-
     primitive: Primitive
     parents: tuple[Edge | Tensor | None, ...]  # a leaf stands for itself
     saved: tuple[Any, ...] | None  # inputs (or Nones); None once freed
-    out: Any  # saved output data
-    extra: Any  # what else the forward pass left for the rule
+    out: Any = None  # saved output data
+    extra: Any = None  # what else the forward pass left for the rule
     params: dict[str, Any]
     shape: Any  # of the output; a tuple of shapes for several
     dtype: Any
     sequence: int
-    cells: Cell | None  # of the saved output
-    site: Site | None
-    hooks: dict[int, list[Any]] | None
-    node_hooks: tuple[list[Any], list[Any]] | None
+    cells: Cell | None = None  # of the saved output
+    site: Site | None = None
+    hooks: dict[int, list[Any]] | None = None
+    node_hooks: tuple[list[Any], list[Any]] | None = None
 
     @property
     def outputs(self) -> int:
@@ -138,23 +121,17 @@ def parent_spec(parent: Edge | Tensor) -> Spec:
 # -- accumulation ----------------------------------------------------------------------------
 
 
-class Sum:
-    """A gradient that grows: the first by reference, then an own sum, then in place."""
+# A gradient under way is a list [value, owned]: the first contribution is kept by reference,
+# the second makes a sum of our own, later ones are added to that in place.
 
-    __slots__ = ("owned", "value")
 
-    def __init__(self) -> None:
-        self.value: Any = None
-        self.owned = False
-
-    def add(self, gradient: Any, fresh: bool) -> None:
-        if self.value is None:
-            self.value, self.owned = gradient, fresh
-        elif self.owned and self.value.__class__ is np.ndarray:
-            np.add(self.value, gradient, out=self.value)
-        else:
-            self.value = self.value + gradient
-            self.owned = self.value.__class__ is np.ndarray
+def add_to(slot: list[Any], gradient: Any) -> None:
+    """Add a further contribution to a gradient under way."""
+    if slot[1] and slot[0].__class__ is np.ndarray:
+        np.add(slot[0], gradient, out=slot[0])
+    else:
+        slot[0] = slot[0] + gradient
+        slot[1] = slot[0].__class__ is np.ndarray
 
 
 def sum_to(gradient: Any, shape: tuple[int, ...]) -> Any:
@@ -188,8 +165,8 @@ class Sweep:
         self.create_graph = create_graph
         self.retain_graph = retain_graph
         self.queue: list[tuple[int, Node]] = []
-        self.pending: dict[Node, Sum | list[Sum | None]] = {}
-        self.leaves: dict[int, tuple[Tensor, Sum]] = {}
+        self.pending: dict[Node, list[Any]] = {}  # a slot; for several outputs, a list of slots
+        self.leaves: dict[int, tuple[Tensor, list[Any]]] = {}
         self.wanted = {key(t): i for i, t in enumerate(wanted)}
         self.found: list[Any] = [None] * len(wanted)
         self.needed: set[Node] | None = None
@@ -197,34 +174,37 @@ class Sweep:
     def give(self, target: Edge | Tensor, gradient: Any, fresh: bool) -> None:
         """Add a gradient to what is pending for a node's output or for a leaf."""
         if isinstance(target, Tensor):
-            entry = self.leaves.get(id(target))
-            if entry is None:
-                entry = self.leaves[id(target)] = (target, Sum())
-            entry[1].add(gradient, fresh)
+            if id(target) in self.leaves:
+                add_to(self.leaves[id(target)][1], gradient)
+            else:
+                self.leaves[id(target)] = (target, [gradient, fresh])
             return
         node, index = target
         if self.needed is not None and node not in self.needed:
             return
         slot = self.pending.get(node)
         if slot is None:
-            slot = Sum() if not isinstance(node.dtype, tuple) else [None] * node.outputs
-            self.pending[node] = slot
             heapq.heappush(self.queue, (-node.sequence, node))
-        if isinstance(slot, list):
-            if slot[index] is None:
-                slot[index] = Sum()
-            slot = slot[index]  # type: ignore[assignment]
-        slot.add(gradient, fresh)  # type: ignore[union-attr]
+            if node.dtype.__class__ is not tuple:
+                self.pending[node] = [gradient, fresh]
+                return
+            slot = self.pending[node] = [None] * node.outputs
+        if node.dtype.__class__ is not tuple:
+            add_to(slot, gradient)
+        elif slot[index] is None:
+            slot[index] = [gradient, fresh]
+        else:
+            add_to(slot[index], gradient)
 
     def run(self) -> None:
+        """Take the nodes newest first; each has then heard from all its consumers."""
         while self.queue:
             node = heapq.heappop(self.queue)[1]
             slot = self.pending.pop(node)
-            if isinstance(slot, list):
-                gradient: Any = tuple(None if s is None else s.value for s in slot)
+            if node.dtype.__class__ is tuple:
+                self.step(node, tuple(s and s[0] for s in slot))
             else:
-                gradient = slot.value
-            self.step(node, gradient)
+                self.step(node, slot[0])
 
     def step(self, node: Node, gradient: Any) -> None:
         """Let one node speak: hooks, its rule, and on to its parents."""
@@ -232,26 +212,25 @@ class Sweep:
             gradient = self.run_hooks(node, gradient)
         if self.wanted:
             self.collect(node, gradient)
-            if self.needed is not None and not self.continues(node):
+            if not self.continues(node):
                 return
-        if node.node_hooks and node.node_hooks[0]:
+        if node.node_hooks is None:
+            results = self.pull(node, gradient)
+        else:
             gradient = self.run_prehooks(node, gradient)
-        results = self.pull(node, gradient)
-        if node.node_hooks and node.node_hooks[1]:
-            results = self.run_posthooks(node, results, gradient)
+            results = self.run_posthooks(node, self.pull(node, gradient), gradient)
+        owner = node.primitive.fresh
         for parent, result in zip(node.parents, results, strict=True):
             if parent is None or result is None:
                 continue
-            spec = parent_spec(parent)
+            if parent.__class__ is tuple and parent[0].dtype.__class__ is not tuple:
+                spec: Any = parent[0]
+            else:
+                spec = parent_spec(parent)
             if result.shape != spec.shape or result.dtype != spec.dtype:
                 result = match(result, spec)
-            fresh = (
-                result.__class__ is np.ndarray
-                and result.base is None
-                and result is not gradient
-                and node.primitive.fresh
-            )
-            self.give(parent, result, fresh)
+            fresh = owner and result is not gradient and result.__class__ is np.ndarray
+            self.give(parent, result, fresh and result.base is None)
 
     def pull(self, node: Node, gradient: Any) -> Sequence[Any]:
         """The gradients of a node's inputs, by its primitive's rule."""
@@ -352,21 +331,17 @@ def key(tensor: Tensor) -> tuple[int, int]:
 def _rewrap(node: Node) -> Any:
     """The saved output as a tensor with its history, without keeping a cycle alive."""
     if isinstance(node.dtype, tuple):
-        return tuple(_tensor_of(data, (node, i)) for i, data in enumerate(node.out))
-    return _tensor_of(node.out, (node, 0))
-
-
-def _tensor_of(data: Any, edge: Edge) -> Tensor:
-    out = Tensor.__new__(Tensor)
-    fill(out, data, edge, True)
-    return out
+        return tuple(recorded(data, (node, i)) for i, data in enumerate(node.out))
+    return recorded(node.out, (node, 0))
 
 
 def check_versions(node: Node) -> None:
     """Refuse to differentiate with values that were overwritten since they were saved."""
-    cells = [a.cell for a in node.saved or () if isinstance(a, Tensor)]
-    for cell in (*cells, node.cells):
-        if cell is not None and cell.time > node.sequence:
+    cells = [a.cell for a in node.saved or () if isinstance(a, Tensor) and a.cell is not None]
+    if node.cells is not None:
+        cells.append(node.cells)
+    for cell in cells:
+        if cell.time > node.sequence:
             raise InplaceError(
                 f"{node.primitive.name} ({describe_site(node.site)}) needs a value for its "
                 f"gradient that was edited in place at {describe_site(cell.site)}",
@@ -415,11 +390,10 @@ def sweep(
         state.run()
         for leaf, total in state.leaves.values():
             for hook in list((leaf.extra or {}).get("hooks", ())):
-                total.value = state.call_hook(hook, total.value)
-                total.owned = False
+                total[:] = state.call_hook(hook, total[0]), False
             i = state.wanted.get((id(leaf), -1))
             if i is not None:
-                state.found[i] = total.value
+                state.found[i] = total[0]
     return state
 
 
@@ -467,7 +441,7 @@ def backward(
     if inputs is None:
         state = sweep(outputs, cotangents, retain, create_graph)
         for leaf, total in state.leaves.values():
-            accumulate(leaf, total.value, total.owned)
+            accumulate(leaf, *total)
         return
     wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     if not wanted:

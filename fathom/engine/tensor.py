@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from types import CodeType
@@ -49,17 +49,15 @@ class Tensor(TensorMethods):
     tensor([2., 4.])
     """
 
-    __slots__ = ("__weakref__", "cell", "data", "edge", "extra", "grad", "requires_grad")
-
     level = 0  # transforms (`fathom.func`) wrap a tensor in one of a higher level
     __array_priority__ = 1000.0
 
     data: Any  # ndarray; on a level above 0, the tensor one level below
-    requires_grad: bool
-    grad: Tensor | None
-    edge: Edge | None
-    cell: Cell | None
-    extra: dict[str, Any] | None
+    requires_grad: bool = False  # the values here hold until they are set: tensors are cheap
+    grad: Tensor | None = None
+    edge: Edge | None = None
+    cell: Cell | None = None
+    extra: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -70,11 +68,8 @@ class Tensor(TensorMethods):
         name: str | None = None,
     ) -> None:
         self.data = to_array(data, dtype)
-        self.grad = None
-        self.edge = None
-        self.cell = None
-        self.extra = None if name is None else {"name": name}
-        self.requires_grad = False
+        if name is not None:
+            self.extra = {"name": name}
         if requires_grad:
             self.requires_grad_()
 
@@ -82,11 +77,11 @@ class Tensor(TensorMethods):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.data.shape  # type: ignore[no-any-return]
+        return self.data.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.data.dtype  # type: ignore[no-any-return]
+        return self.data.dtype
 
     @property
     def ndim(self) -> int:
@@ -160,7 +155,7 @@ class Tensor(TensorMethods):
         data = self.data
         while isinstance(data, Tensor):
             data = data.data
-        return data  # type: ignore[no-any-return]
+        return data
 
     def item(self) -> Any:
         """The single element as a Python number."""
@@ -211,7 +206,7 @@ class Tensor(TensorMethods):
         return id(self)
 
     def __repr__(self) -> str:
-        body = np.array2string(self.value(), separator=", ", prefix="tensor(")
+        body = _text(self.value(), "tensor(")
         parts = [body]
         if self.dtype not in (np.float32, np.int64, np.bool_):
             parts.append(f"dtype={self.dtype}")
@@ -220,7 +215,7 @@ class Tensor(TensorMethods):
         elif self.requires_grad:
             parts.append("requires_grad=True")
         if self.is_leaf and self.grad is not None:
-            parts.append("grad=" + np.array2string(self.grad.value(), separator=", ", threshold=20))
+            parts.append("grad=" + _text(self.grad.value(), threshold=20))
         return "tensor(" + ", ".join(parts) + ")"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
@@ -230,9 +225,7 @@ class Tensor(TensorMethods):
                 f"{self.edge[0].primitive.name}",
                 fix="use .detach() first",
             )
-        copy = type(self).__new__(type(self))
-        fill(copy, self.data.copy(), None, self.requires_grad)
-        copy.extra = None if self.name is None else {"name": self.name}
+        copy = _rebuild(type(self), self.value().copy(), self.requires_grad, self.name)
         memo[id(self)] = copy
         copy.grad = None if self.grad is None else self.grad.__deepcopy__(memo)
         return copy
@@ -250,8 +243,7 @@ class Tensor(TensorMethods):
 
     def detach(self) -> Tensor:
         """The same values (and memory) without history."""
-        out = Tensor.__new__(Tensor)
-        fill(out, self.value(), None, False)
+        out = Tensor(self.value())
         out.cell = share_cell(self)
         return out
 
@@ -294,21 +286,25 @@ class Tensor(TensorMethods):
             tape.retain(self)
 
 
-def fill(tensor: Tensor, data: Any, edge: Edge | None, requires_grad: bool) -> None:
-    """Set all slots of a bare tensor: the constructor without checks."""
-    tensor.data = data
-    tensor.requires_grad = requires_grad
-    tensor.grad = None
-    tensor.edge = edge
-    tensor.cell = None
-    tensor.extra = None
+def recorded(data: Any, edge: Edge) -> Tensor:
+    """The tensor of a recorded operation's output: the constructor without checks."""
+    out = Tensor.__new__(Tensor)
+    out.data = data
+    out.edge = edge
+    out.requires_grad = True
+    return out
 
 
 def _rebuild(kind: type[Tensor], data: Array, requires_grad: bool, name: str | None) -> Tensor:
     out = kind.__new__(kind)
-    fill(out, data, None, requires_grad)
-    out.extra = None if name is None else {"name": name}
+    out.data = data
+    out.requires_grad = requires_grad
+    out.name = name
     return out
+
+
+def _text(array: Array, prefix: str = "", threshold: int = 1000) -> str:
+    return np.array2string(array, precision=4, separator=", ", prefix=prefix, threshold=threshold)
 
 
 def to_array(data: Any, dtype: DTypeLike | None = None) -> Array:
@@ -349,13 +345,10 @@ def _unwrap(data: Any) -> Any:
 class Cell:
     """The write record of one piece of memory, shared by all its views."""
 
-    __slots__ = ("count", "shared", "site", "time")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.time = 0  # on `clock`: later than a node means written after the node saved it
-        self.site: Site | None = None
-        self.shared = False
+    count = 0
+    time = 0  # on `clock`: later than a node means written after the node saved it
+    site: Site | None = None
+    shared = False
 
 
 def share_cell(tensor: Tensor) -> Cell:
@@ -376,13 +369,23 @@ def mark_written(tensor: Tensor) -> None:
     cell.site = user_site()
 
 
-_ROOT = str(Path(__file__).resolve().parent.parent)
+class _Ours(dict[str, bool]):
+    """Whether a file is part of Fathom, worked out once a file."""
+
+    root = str(Path(__file__).resolve().parent.parent)
+
+    def __missing__(self, filename: str) -> bool:
+        self[filename] = filename.startswith(self.root)
+        return self[filename]
 
 
-def user_site() -> Site:
-    """Where the innermost frame outside of Fathom stands."""
-    frame = sys._getframe(1)
-    while frame.f_code.co_filename.startswith(_ROOT) and frame.f_back is not None:
+_OURS = _Ours()
+
+
+def user_site(depth: int = 1) -> Site:
+    """Where the innermost frame outside of Fathom stands, `depth` frames up or more."""
+    frame = sys._getframe(depth)
+    while _OURS[frame.f_code.co_filename] and frame.f_back is not None:
         frame = frame.f_back
     return frame.f_code, frame.f_lasti
 
@@ -429,7 +432,7 @@ def _hooks_of(tensor: Tensor) -> list[Any]:
         return node.hooks.setdefault(index, [])
     if tensor.extra is None:
         tensor.extra = {}
-    return tensor.extra.setdefault("hooks", [])  # type: ignore[no-any-return]
+    return tensor.extra.setdefault("hooks", [])
 
 
 # -- modes -----------------------------------------------------------------------------------
@@ -490,20 +493,19 @@ class set_grad_enabled:
 
         return wrapped
 
-    def _drive(self, inner: Any) -> Iterator[Any]:
+    def _drive(self, inner: Any) -> Generator[Any, Any, Any]:
         """Run a generator piece by piece, each piece under our mode."""
-        step: Callable[[], Any] = lambda: next(inner)  # noqa: E731
+        resume, value = inner.send, None
         try:
             while True:
                 with set_grad_enabled(self._mode):
-                    value = step()
+                    out = resume(value)
                 try:
-                    sent = yield value
-                    step = lambda sent=sent: inner.send(sent)  # noqa: E731
+                    resume, value = inner.send, (yield out)
                 except GeneratorExit:
                     raise
                 except BaseException as error:
-                    step = lambda error=error: inner.throw(error)  # noqa: E731
+                    resume, value = inner.throw, error
         except StopIteration as stop:
             return stop.value
         finally:

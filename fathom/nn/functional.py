@@ -47,7 +47,7 @@ def mse_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> 
     >>> mse_loss(fathom.tensor([1.0, 2.0]), fathom.tensor([0.0, 0.0]))
     tensor(2.5)
     """
-    a, b = np.shape(input), np.shape(target)  # type: ignore[arg-type]
+    a, b = np.shape(input), np.shape(target)
     if a != b:
         fix = ""
         if a[:1] == b[:1] and int(np.prod(a)) == int(np.prod(b)):

@@ -132,12 +132,10 @@ class Sequential(Module):
 
     def __init__(self, *layers: Module) -> None:
         super().__init__()
-        for i, layer in enumerate(layers):
+        for i, layer in enumerate[Any](layers):
             if not isinstance(layer, Module):
                 hint = f"nn.{layer.__name__}()" if isinstance(layer, type) else ""
-                raise ArgumentError(
-                    f"Sequential: argument {i} is {layer!r}, not a layer", fix=hint
-                )
+                raise ArgumentError(f"Sequential: argument {i} is {layer!r}, not a layer", fix=hint)
             self.add_module(str(i), layer)
 
     def forward(self, x: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -104,7 +105,7 @@ class Module(TrainMethods):
                 fix="call super().__init__() first",
             )
         for registry in (self._parameters, self._buffers, self._modules):
-            registry.pop(name, None)  # type: ignore[attr-defined]
+            registry.pop(name, None)
         self.__dict__.pop(name, None)
         if isinstance(value, Parameter):
             self._parameters[name] = value
@@ -125,7 +126,7 @@ class Module(TrainMethods):
     def __delattr__(self, name: str) -> None:
         for registry in (self._parameters, self._buffers, self._modules):
             if name in registry:
-                del registry[name]  # type: ignore[attr-defined]
+                del registry[name]
                 return
         object.__delattr__(self, name)
 
@@ -347,7 +348,7 @@ class _BackwardHooks:
             p for p, x in zip(passed, inputs, strict=True) if isinstance(x, Tensor) and p is not x
         ]
         for i, tensor in enumerate(live):
-            tensor.register_hook(lambda g, i=i: self.fire(g, i, len(live)))
+            tensor.register_hook(partial(self.fire, i=i, count=len(live)))
         self.count = len(live)
         return passed
 
@@ -358,7 +359,7 @@ class _BackwardHooks:
         for i, tensor in enumerate(outputs):
             if isinstance(tensor, Tensor) and tensor.requires_grad:
                 tensor = tensor.reshape(tensor.shape)
-                tensor.register_hook(lambda g, i=i: self.note(g, i))
+                tensor.register_hook(partial(self.note, i=i))
             marked.append(tensor)
         return tuple(marked) if isinstance(output, tuple) else marked[0]
 

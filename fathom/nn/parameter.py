@@ -17,8 +17,6 @@ class Parameter(Tensor):
     True
     """
 
-    __slots__ = ()
-
     def __init__(
         self, data: Any, requires_grad: bool = True, *, dtype: DTypeLike | None = None
     ) -> None:

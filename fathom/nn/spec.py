@@ -31,9 +31,7 @@ def activation(name: str) -> Module:
     Tanh()
     """
     if not isinstance(name, str) or name.lower() not in ACTIVATIONS:
-        raise ArgumentError(
-            f"unknown activation {name!r}", fix=suggest(str(name), ACTIVATIONS)
-        )
+        raise ArgumentError(f"unknown activation {name!r}", fix=suggest(str(name), ACTIVATIONS))
     return ACTIVATIONS[name.lower()]()
 
 

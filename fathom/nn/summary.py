@@ -110,7 +110,9 @@ class Summary:
 def count_multiply_adds(counts: list[int]) -> Iterator[None]:
     """Add the multiply-adds of every contraction inside the block to `counts[-1]`."""
 
-    def watch(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any], mode: Any) -> Any:
+    def watch(
+        primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any], mode: Any
+    ) -> Any:
         if callable(primitive.cost):
             shapes = [np.shape(a) if not isinstance(a, Tensor) else a.shape for a in args]
             counts[-1] += int(primitive.cost(*shapes, **params))
@@ -191,4 +193,3 @@ def _sample_shape(module: Module, input_shape: Any) -> Sequence[int]:
         "summary: the first layer does not say how many features it takes",
         fix="model.summary(input_shape=(features,))",
     )
-

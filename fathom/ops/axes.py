@@ -44,17 +44,15 @@ def all_axes(axis: Axis, ndim: int, name: str) -> tuple[int, ...]:
     """The axes to work on, in order; None means all of them."""
     if axis is None:
         return tuple(range(ndim))
-    if hasattr(axis, "__index__"):
-        return (one_axis(axis, ndim, name),) if ndim else ()  # type: ignore[arg-type]
-    axes = tuple(one_axis(a, ndim, name) for a in axis)  # type: ignore[union-attr]
+    if not isinstance(axis, Sequence):
+        return (one_axis(axis, ndim, name),) if ndim else ()
+    axes = tuple(one_axis(a, ndim, name) for a in axis)
     if len(set(axes)) < len(axes):
-        raise AxisError(f"{name}: an axis appears twice in {tuple(axis)}")  # type: ignore[arg-type]
+        raise AxisError(f"{name}: an axis appears twice in {tuple(axis)}")
     return axes
 
 
-def reduced_shape(
-    shape: Sequence[int], axes: Sequence[int], keepdims: bool
-) -> tuple[int, ...]:
+def reduced_shape(shape: Sequence[int], axes: Sequence[int], keepdims: bool) -> tuple[int, ...]:
     """The shape after taking `axes` together."""
     if keepdims:
         return tuple(1 if i in axes else n for i, n in enumerate(shape))

@@ -9,6 +9,15 @@ from numpy.typing import DTypeLike
 
 from fathom.engine.tensor import Array, Tensor, to_array
 
+__all__ = [
+    "as_tensor",
+    "from_numpy",
+    "full",
+    "ones",
+    "tensor",
+    "zeros",
+]
+
 
 def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """A tensor with a copy of `data`; lists of floats become float32, arrays keep their dtype.

@@ -7,9 +7,14 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import AxisError, DtypeError, ShapeError
-from fathom.engine.primitive import apply, linear
+from fathom.engine.primitive import TABLE, Primitive, apply, linear
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.ops.axes import one_axis, torch_names
+
+__all__ = [
+    "getitem",
+    "take_along_axis",
+]
 
 
 def _is_basic(index: Any) -> bool:
@@ -30,15 +35,13 @@ def _place(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
     return out
 
 
-_getitem = linear(
+_getitem: Primitive = linear(
     "getitem",
     _pick,
-    (lambda g, out, x, index: apply(_putitem, g, index=index, shape=x.shape),),
+    (lambda g, out, x, index: TABLE["putitem"](g, index=index, shape=x.shape),),
     view=True,
 )
-_putitem = linear(
-    "putitem", _place, (lambda g, out, x, index, shape: apply(_getitem, g, index=index),)
-)
+linear("putitem", _place, (lambda g, out, x, index, shape: apply(_getitem, g, index=index),))
 
 
 def _plain_index(index: Any) -> Any:
@@ -59,7 +62,7 @@ def _plain_index(index: Any) -> Any:
 def getitem(x: Tensor, index: Any) -> Tensor:
     """x[index], as in NumPy: numbers, slices, ..., None, integer and boolean arrays."""
     try:
-        return apply(_getitem, x, index=_plain_index(index))  # type: ignore[no-any-return]
+        return apply(_getitem, x, index=_plain_index(index))
     except (ShapeError, DtypeError, IndexError) as error:
         if isinstance(error, AxisError):
             raise
@@ -69,13 +72,11 @@ def getitem(x: Tensor, index: Any) -> Tensor:
         ) from None
 
 
-_take_along = linear(
+_take_along: Primitive = linear(
     "take_along_axis",
     lambda x, index, axis: np.take_along_axis(x, index, axis),
     (
-        lambda g, out, x, index, axis: apply(
-            _put_along, g, index, axis=axis, shape=x.shape
-        ),
+        lambda g, out, x, index, axis: TABLE["put_along_axis"](g, index, axis=axis, shape=x.shape),
         None,
     ),
     saves="in",
@@ -90,7 +91,7 @@ def _add_along(g: Any, index: Any, axis: int, shape: tuple[int, ...]) -> Any:
     return out
 
 
-_put_along = linear(
+linear(
     "put_along_axis",
     _add_along,
     (lambda g, out, x, index, axis, shape: apply(_take_along, g, index, axis=axis), None),
@@ -102,4 +103,4 @@ _put_along = linear(
 def take_along_axis(x: Tensor, indices: TensorLike, axis: int) -> Tensor:
     """Elements of x at `indices` along `axis`; the other axes go along (PyTorch's gather)."""
     index = _plain_index(indices)
-    return apply(_take_along, x, index, axis=one_axis(axis, x.ndim, "take_along_axis"))  # type: ignore[no-any-return]
+    return apply(_take_along, x, index, axis=one_axis(axis, x.ndim, "take_along_axis"))

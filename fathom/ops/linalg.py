@@ -13,6 +13,11 @@ from fathom.engine.tape import sum_to
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.ops.shape import broadcast_to, reshape, transpose
 
+__all__ = [
+    "affine",
+    "matmul",
+]
+
 
 def matmul_shape(x: Any, y: Any) -> tuple[int, ...]:
     """The shape of x @ y; an error marks the axes that clash."""
@@ -85,7 +90,7 @@ def matmul(x: TensorLike, y: TensorLike) -> Tensor:
 
     Raises `ShapeError` when the inner axes differ.
     """
-    return apply(_matmul, x, y)  # type: ignore[no-any-return]
+    return apply(_matmul, x, y)
 
 
 def _linear_shape(x: Any, weight: Any, *bias: Any) -> tuple[int, ...]:
@@ -141,9 +146,11 @@ _linear = general(
 def affine(x: TensorLike, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x @ weight.T + bias as one operation: (..., in), (out, in), (out,) -> (..., out)."""
     if bias is None:
-        if np.shape(x)[-1:] != weight.shape[1:] if not isinstance(x, Tensor) else (
-            x.shape[-1:] != weight.shape[1:]
+        if (
+            np.shape(x)[-1:] != weight.shape[1:]
+            if not isinstance(x, Tensor)
+            else (x.shape[-1:] != weight.shape[1:])
         ):
             _linear_shape(x if isinstance(x, (Tensor, np.ndarray)) else Tensor(x), weight)
         return matmul(x, transpose(weight, 0, 1))
-    return apply(_linear, x, weight, bias)  # type: ignore[no-any-return]
+    return apply(_linear, x, weight, bias)

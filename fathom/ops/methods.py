@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import DtypeError, GraphError, InplaceError, ShapeError
-from fathom.engine.tensor import Tensor, TensorLike, fill, is_grad_enabled, mark_written
+from fathom.engine.tensor import (
+    Tensor,
+    TensorLike,
+    clock,
+    is_grad_enabled,
+    mark_written,
+)
 from fathom.ops import elementwise as e
 from fathom.ops import index, linalg, loss, reduce, shape
 
@@ -131,16 +137,16 @@ class TensorMethods:
 
     # -- in place: the trailing underscore of PyTorch
 
-    def __iadd__(self: Any, other: TensorLike) -> Tensor:
+    def __iadd__(self: Any, other: TensorLike) -> Tensor:  # type: ignore[misc]
         return write(self, e.add, other)
 
-    def __isub__(self: Any, other: TensorLike) -> Tensor:
+    def __isub__(self: Any, other: TensorLike) -> Tensor:  # type: ignore[misc]
         return write(self, e.sub, other)
 
-    def __imul__(self: Any, other: TensorLike) -> Tensor:
+    def __imul__(self: Any, other: TensorLike) -> Tensor:  # type: ignore[misc]
         return write(self, e.mul, other)
 
-    def __itruediv__(self: Any, other: TensorLike) -> Tensor:
+    def __itruediv__(self: Any, other: TensorLike) -> Tensor:  # type: ignore[misc]
         return write(self, e.div, other)
 
     add_, sub_, mul_, div_ = __iadd__, __isub__, __imul__, __itruediv__
@@ -185,8 +191,8 @@ def write(target: Tensor, operation: Any, other: Any) -> Tensor:
                 "in-place edit of memory that another recorded tensor shares (a view)",
                 fix="write it out of place: y = x + 1",
             )
-        before = Tensor.__new__(Tensor)
-        fill(before, target.value().copy(), target.edge, target.requires_grad)
+        before = Tensor(target.value().copy())
+        before.edge, before.requires_grad = target.edge, target.requires_grad
         result = operation(before, other)
         target.edge, target.requires_grad = result.edge, result.requires_grad
     else:
@@ -199,15 +205,8 @@ def write(target: Tensor, operation: Any, other: Any) -> Tensor:
     target.value()[...] = data
     mark_written(target)
     if recorded and target.edge is not None:
-        target.edge[0].sequence = _after(target)
+        target.edge[0].sequence = next(clock)  # the write is part of the operation
     return target
-
-
-def _after(target: Tensor) -> int:
-    """The write happened as part of the operation: its node counts as later."""
-    from fathom.engine.tensor import clock
-
-    return next(clock)
 
 
 _UFUNCS = {
@@ -232,7 +231,8 @@ def _array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **keywords
             )
         arrays = [x.value() if isinstance(x, Tensor) else x for x in inputs]
         return getattr(ufunc, method)(*arrays, **keywords)
-    return operation(*inputs)
+    function: Any = operation
+    return function(*inputs)
 
 
 def attach() -> None:
@@ -241,4 +241,3 @@ def attach() -> None:
         if name not in ("__module__", "__doc__", "__dict__", "__weakref__", "__hash__"):
             setattr(Tensor, name, member)
     Tensor.__array_ufunc__ = _array_ufunc  # type: ignore[attr-defined]
-

@@ -15,6 +15,16 @@ from fathom.ops.axes import Axis, all_axes, one_axis, reduced_shape, torch_names
 from fathom.ops.elementwise import equal, sqrt, square
 from fathom.ops.shape import broadcast_to, reshape
 
+__all__ = [
+    "argmax",
+    "max",
+    "mean",
+    "min",
+    "std",
+    "sum",
+    "var",
+]
+
 
 def _spread(g: Any, x: Any, axis: tuple[int, ...]) -> Any:
     """A reduced value back in the shape it came from."""
@@ -85,13 +95,13 @@ def sum(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     >>> fathom.sum(fathom.tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
     tensor([4., 6.])
     """
-    return apply(_sum, x, axis=all_axes(axis, _ndim(x), "sum"), keepdims=keepdims)  # type: ignore[no-any-return]
+    return apply(_sum, x, axis=all_axes(axis, _ndim(x), "sum"), keepdims=keepdims)
 
 
 @torch_names
 def mean(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Arithmetic mean over `axis` (all axes by default)."""
-    return apply(_mean, x, axis=all_axes(axis, _ndim(x), "mean"), keepdims=keepdims)  # type: ignore[no-any-return]
+    return apply(_mean, x, axis=all_axes(axis, _ndim(x), "mean"), keepdims=keepdims)
 
 
 def _extreme(primitive: Any, x: TensorLike, axis: Axis, keepdims: bool) -> Tensor:
@@ -99,7 +109,7 @@ def _extreme(primitive: Any, x: TensorLike, axis: Axis, keepdims: bool) -> Tenso
     shape = np.shape(x) if not isinstance(x, Tensor) else x.shape
     if builtins.any(shape[a] == 0 for a in axes):
         raise ShapeError(f"{primitive.name}: there is no largest or smallest of zero elements")
-    return apply(primitive, x, axis=axes, keepdims=keepdims)  # type: ignore[no-any-return]
+    return apply(primitive, x, axis=axes, keepdims=keepdims)
 
 
 @torch_names
@@ -118,14 +128,14 @@ def min(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
 def argmax(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The index of the largest element (the first of equals); no gradient."""
     where = None if axis is None else one_axis(axis, _ndim(x), "argmax")
-    return apply(_argmax, x, axis=where, keepdims=keepdims)  # type: ignore[no-any-return]
+    return apply(_argmax, x, axis=where, keepdims=keepdims)
 
 
 @torch_names
 def var(x: TensorLike, axis: Axis = None, correction: int = 1, keepdims: bool = False) -> Tensor:
     """Variance over `axis`, divided by n - correction (1 as in PyTorch; 0 as in NumPy)."""
     axes = all_axes(axis, _ndim(x), "var")
-    centred: Any = x - mean(x, axes, keepdims=True)  # type: ignore[operator]
+    centred: Any = x - mean(x, axes, keepdims=True)
     n = _count(centred, axes)
     scale = 1.0 / (n - correction) if n > correction else math.nan
     return sum(square(centred), axes, keepdims) * scale

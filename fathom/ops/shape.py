@@ -14,6 +14,21 @@ from fathom.engine.tape import sum_to
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.ops.axes import Axis, one_axis, torch_names
 
+__all__ = [
+    "broadcast_to",
+    "concatenate",
+    "expand",
+    "flatten",
+    "matrix_transpose",
+    "permute",
+    "reshape",
+    "squeeze",
+    "stack",
+    "transpose",
+    "unsqueeze",
+]
+
+
 Shape = Sequence[int]
 
 
@@ -71,7 +86,7 @@ def reshape(x: TensorLike, *shape: Any) -> Tensor:
     tensor([[1., 2.],
             [3., 4.]])
     """
-    return apply(_reshape, x, shape=_sizes(shape))  # type: ignore[no-any-return]
+    return apply(_reshape, x, shape=_sizes(shape))
 
 
 def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -87,7 +102,7 @@ def permute(x: Tensor, *axes: Any) -> Tensor:
     order = tuple(one_axis(a, x.ndim, "permute") for a in _sizes(axes))
     if sorted(order) != list(range(x.ndim)):
         raise AxisError(f"permute: {order} is not an order of the {x.ndim} axes of {x.shape}")
-    return apply(_permute, x, axes=order)  # type: ignore[no-any-return]
+    return apply(_permute, x, axes=order)
 
 
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -105,16 +120,14 @@ def matrix_transpose(x: Tensor) -> Tensor:
 
 def broadcast_to(x: TensorLike, shape: Shape) -> Tensor:
     """x repeated, without copying, to fill `shape`."""
-    return apply(_broadcast_to, x, shape=tuple(shape))  # type: ignore[no-any-return]
+    return apply(_broadcast_to, x, shape=tuple(shape))
 
 
 def expand(x: Tensor, *sizes: Any) -> Tensor:
     """PyTorch's name for `broadcast_to`; -1 keeps a size."""
     wanted = _sizes(sizes)
     lead = len(wanted) - x.ndim
-    shape = tuple(
-        x.shape[i - lead] if n == -1 and i >= lead else n for i, n in enumerate(wanted)
-    )
+    shape = tuple(x.shape[i - lead] if n == -1 and i >= lead else n for i, n in enumerate(wanted))
     return broadcast_to(x, shape)
 
 
@@ -124,7 +137,7 @@ def squeeze(x: Tensor, axis: Axis = None) -> Tensor:
     if axis is None:
         chosen = set(range(x.ndim))
     else:
-        axes = (axis,) if hasattr(axis, "__index__") else tuple(axis)  # type: ignore[arg-type]
+        axes = (axis,) if hasattr(axis, "__index__") else tuple(axis)
         chosen = {one_axis(a, x.ndim, "squeeze") for a in axes}  # type: ignore[arg-type]
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in chosen or n != 1))
 
@@ -181,7 +194,7 @@ def concatenate(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
         raise ShapeError("concatenate: nothing to join; received an empty list")
     parts = [p if isinstance(p, (Tensor, np.ndarray)) else Tensor(p) for p in parts]
     where = one_axis(axis, parts[0].ndim, "concatenate")  # type: ignore[union-attr]
-    return apply(_concatenate, *parts, axis=where)  # type: ignore[no-any-return]
+    return apply(_concatenate, *parts, axis=where)
 
 
 @torch_names

@@ -82,7 +82,9 @@ class Optimizer:
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add parameters with options of their own."""
         merged = {**self.defaults, **group}
-        parameters = [merged["params"]] if isinstance(merged["params"], Tensor) else merged["params"]
+        parameters = (
+            [merged["params"]] if isinstance(merged["params"], Tensor) else merged["params"]
+        )
         merged["params"] = list(parameters)
         unknown = sorted(set(group) - set(self.defaults) - {"params"})
         if unknown:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from fathom.engine.errors import ArgumentError, suggest
 from fathom.engine.tensor import Array
-from fathom.train import checkpoint
 from fathom.train.history import higher_is_better
 
 if TYPE_CHECKING:

@@ -11,7 +11,14 @@ import numpy as np
 
 from fathom.data.loader import DataLoader
 from fathom.engine import random
-from fathom.engine.errors import ArgumentError, DataError, DivergedError, ShapeError, suggest
+from fathom.engine.errors import (
+    ArgumentError,
+    CheckpointError,
+    DataError,
+    DivergedError,
+    ShapeError,
+    suggest,
+)
 from fathom.engine.tensor import Array, Tensor, no_grad
 from fathom.nn import functional as F
 from fathom.nn.module import Module
@@ -168,7 +175,7 @@ class Trainer:
         saved = checkpoints.load(path)
         state = saved.state["state"]
         if "random" not in state:
-            raise checkpoints.CheckpointError(
+            raise CheckpointError(
                 f"{path} holds a model but no training run to resume",
                 fix="start a new fit from its weights",
             )
@@ -433,9 +440,7 @@ class TrainMethods:
         )  # fmt: skip
         size = at_least_one(batch_size, "batch_size")
         check_outputs(self, inputs, targets)
-        return evaluate_arrays(
-            self, inputs, targets, find_loss(loss, targets), find(chosen), size
-        )
+        return evaluate_arrays(self, inputs, targets, find_loss(loss, targets), find(chosen), size)
 
     def predict(self: Any, x: Any, *, batch_size: int = 1024) -> Array:
         """The outputs (n, ...) for inputs (n, ...), in eval mode, as an ndarray."""
