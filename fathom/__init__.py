@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import warnings as _warnings
+
 import numpy as _np
 
 from fathom import autograd, data, models, nn, ops, optim, train
@@ -21,6 +23,10 @@ from fathom.engine.tensor import (
 from fathom.ops import *
 from fathom.train import load
 from fathom.version import __version__
+
+# Infinity and nan are results here, as in PyTorch: NumPy's warnings about them inside Fathom's own
+# arithmetic are silenced (those in the user's code are not); anomaly mode finds their origin.
+_warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"fathom\.")
 
 float16, float32, float64 = (_np.dtype(t) for t in (_np.float16, _np.float32, _np.float64))
 int32, int64 = _np.dtype(_np.int32), _np.dtype(_np.int64)

@@ -55,6 +55,7 @@ class Primitive:
     view : the output may share memory with the first input.
     fresh : the rules never return memory that somebody else holds.
     joint : linear in all inputs together (a concatenation), not in each (a product).
+    casts : the dtype that comes out is its own business.
     domain : per input, the interval in which it may be tested (open ends allowed).
     cost : of an elementwise operation, in additions per element; of a contraction, a function
         of the input shapes that gives its multiply-adds.
@@ -71,6 +72,7 @@ class Primitive:
     view: bool = False
     fresh: bool = True
     joint: bool = False
+    casts: bool = False
     domain: tuple[tuple[float, float], ...] = ()
     cost: float | Callable[..., float] = 1.0
     function: Callable[..., Any] | None = None
@@ -134,7 +136,6 @@ def elementwise(
     partials: Sequence[Partial] = (),
     saves: str = "",
     *,
-    quiet: bool = False,
     domain: Sequence[tuple[float, float]] = (),
     cost: float = 1.0,
     name: str | None = None,
@@ -142,15 +143,14 @@ def elementwise(
     """Declare an elementwise operation: decorate its (documented, bodiless) function.
 
     `partials` gives the derivative with respect to each input, as `(out, *ins) -> slope` or as
-    a constant. Without partials the result has no gradient (comparisons). `quiet` silences
-    NumPy where infinity or nan is the right answer.
+    a constant. Without partials the result has no gradient (comparisons).
     """
 
     def declare(function: F) -> F:
         primitive = Primitive(
             name or function.__name__.rstrip("_"),
             "elementwise",
-            np.errstate(all="ignore")(forward) if quiet else forward,
+            forward,
             tuple(partials),
             saves,
             shape=broadcast_shape,
@@ -182,13 +182,10 @@ def general(
     vjp: Sequence[Rule | None] = (),
     jvp: Sequence[Rule | None] = (),
     saves: str = "",
-    *,
-    quiet: bool = False,
     **fields: Any,
 ) -> Primitive:
     """Declare any other operation by vjp `(g, out, *ins, **params)` and jvp `(t, out, *ins)`."""
-    run = np.errstate(all="ignore")(forward) if quiet else forward
-    return Primitive(name, "general", run, tuple(vjp), saves, tuple(jvp), **fields)
+    return Primitive(name, "general", forward, tuple(vjp), saves, tuple(jvp), **fields)
 
 
 def _public(primitive: Primitive, function: F) -> F:
@@ -249,7 +246,7 @@ def record(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any], 
         if out.__class__ is tuple:
             return _several(primitive, args, params, grad and needs_grad, tensors, out, values)
         out = np.asarray(out)
-    if out.dtype is _FLOAT64:
+    if out.dtype is _FLOAT64 and not primitive.casts:
         out = settle(out, values)
     if not tensors and _plain(values):
         return out

@@ -384,7 +384,7 @@ def sweep(
     if wanted:
         state.needed = reachable(outputs, state.wanted)
     grad_mode = create_graph or (level > 0 and is_grad_enabled())
-    with set_grad_enabled(grad_mode), np.errstate(all="ignore"):
+    with set_grad_enabled(grad_mode):
         for output, cotangent in zip(outputs, cotangents, strict=True):
             state.give(output.edge or output, seed(output, cotangent, create_graph), False)
         state.run()

@@ -135,6 +135,8 @@ class Sequential(Module):
         for i, layer in enumerate[Any](layers):
             if not isinstance(layer, Module):
                 hint = f"nn.{layer.__name__}()" if isinstance(layer, type) else ""
+                if isinstance(layer, list | tuple):
+                    hint = "nn.Sequential(*layers), with a star, takes a list apart"
                 raise ArgumentError(f"Sequential: argument {i} is {layer!r}, not a layer", fix=hint)
             self.add_module(str(i), layer)
 

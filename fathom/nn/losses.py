@@ -31,7 +31,9 @@ class CrossEntropyLoss(Module):
         )
 
     def config(self) -> dict[str, Any]:
+        weight = None if self.weight is None else self.weight.tolist()
         return {
+            "weight": weight,
             "ignore_index": self.ignore_index,
             "reduction": self.reduction,
             "label_smoothing": self.label_smoothing,

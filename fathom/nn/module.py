@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fathom.engine.errors import ArgumentError, FathomError, ShapeError, suggest
-from fathom.engine.tensor import Removable, Tensor, mark_written
+from fathom.engine.errors import ArgumentError, DtypeError, FathomError, ShapeError, suggest
+from fathom.engine.primitive import apply, linear
+from fathom.engine.tensor import Removable, Tensor, is_grad_enabled, mark_written, share_cell
 from fathom.nn.parameter import Parameter
 
 if TYPE_CHECKING:
+    from fathom.engine.tape import Node
     from fathom.nn.summary import Summary
     from fathom.train.loop import TrainMethods
 else:
@@ -104,22 +106,38 @@ class Module(TrainMethods):
                 f"{type(self).__name__} sets {name!r} before Module.__init__ ran",
                 fix="call super().__init__() first",
             )
-        for registry in (self._parameters, self._buffers, self._modules):
-            registry.pop(name, None)
-        self.__dict__.pop(name, None)
-        if isinstance(value, Parameter):
-            self._parameters[name] = value
-        elif isinstance(value, Module):
-            self._modules[name] = value
-        else:
+        home = self._home_of(name, value)
+        for registry in (self.__dict__, self._parameters, self._buffers, self._modules):
+            if registry is not home:
+                registry.pop(name, None)
+        if home is self.__dict__:
             object.__setattr__(self, name, value)
+        else:
+            home[name] = value  # in its old place, if it had one
+
+    def _home_of(self, name: str, value: Any) -> dict[str, Any]:
+        """The registry in which an attribute of that name and value is kept."""
+        if isinstance(value, Parameter):
+            return self._parameters
+        if isinstance(value, Module):
+            return self._modules
+        for registry in (self._parameters, self._buffers):
+            if name in registry and (value is None or isinstance(value, Tensor)):
+                if registry is self._parameters and value is not None:
+                    raise ArgumentError(
+                        f"{type(self).__name__}.{name} is a parameter; received a plain tensor",
+                        fix="wrap it: nn.Parameter(tensor)",
+                    )
+                return registry
+        return self.__dict__
 
     def __getattr__(self, name: str) -> Any:
         for registry in ("_parameters", "_buffers", "_modules"):
             found = self.__dict__.get(registry, {})
             if name in found:
                 return found[name]
-        known = [*self.__dict__.get("_parameters", ()), *self.__dict__.get("_modules", ())]
+        own = self.__dict__
+        known = [n for kind in ("_parameters", "_buffers", "_modules") for n in own.get(kind, ())]
         hint = f" ({suggest(name, known)})" if known else ""
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{hint}")
 
@@ -132,19 +150,20 @@ class Module(TrainMethods):
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
         """Own a parameter under a name; None reserves the name."""
+        _check_name(name, "parameter", parameter, Parameter)
         self.__dict__.pop(name, None)
         self._parameters[name] = parameter
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Own a tensor that is saved (if persistent) but not trained."""
+        _check_name(name, "buffer", tensor, Tensor)
         self.__dict__.pop(name, None)
         self._buffers[name] = tensor
         (self._transient.discard if persistent else self._transient.add)(name)
 
     def add_module(self, name: str, module: Module) -> None:
         """Own a sub-module under a name."""
-        if not name or "." in name:
-            raise ArgumentError(f"a module name must not be empty or hold a dot; received {name!r}")
+        _check_name(name, "module", module, Module)
         self._modules[name] = module
 
     # -- the tree -----------------------------------------------------------------------
@@ -293,6 +312,8 @@ class Module(TrainMethods):
             )
         arrays = {n: np.asarray(state[n]) for n in saved if n in state}
         for name, array in arrays.items():
+            if array.dtype.kind not in "fiub":
+                raise DtypeError(f"{name}: the state holds {array.dtype}, not numbers")
             if array.shape != own[name].shape:
                 raise ShapeError(
                     f"{name}: the state has shape {array.shape}, the model {own[name].shape}",
@@ -332,51 +353,93 @@ class Module(TrainMethods):
         return summarize(self, input_shape, batch_size)
 
 
+def _check_name(name: Any, kind: str, value: Any, wanted: type) -> None:
+    if not isinstance(name, str) or not name or "." in name:
+        raise ArgumentError(f"a {kind} name must not be empty or hold a dot; received {name!r}")
+    if not isinstance(value, wanted) and not (value is None and kind != "module"):
+        raise ArgumentError(
+            f"{kind} {name!r} must be a {wanted.__name__}; received a {type(value).__name__}"
+        )
+
+
+_gate = linear(
+    "gate",
+    lambda *xs: xs,
+    (lambda g, out, *xs, index=0: g[index],),
+    shape=lambda *xs: tuple(x.shape for x in xs),
+    fresh=False,
+    joint=True,
+)
+
+
 class _BackwardHooks:
-    """The two ends of a module's backward hook: identity nodes around its forward."""
+    """A module's backward hooks: a gate of identities before its forward and one behind.
+
+    The one behind notes the gradients of the outputs; the one before opens when those of all
+    inputs are there, and then the hooks run.
+    """
 
     def __init__(self, module: Module) -> None:
         self.module = module
-        self.grad_output: list[Any] = []
-        self.count = 0
+        self.grad_output: tuple[Any, ...] = ()
+        self.unwatched: tuple[Any, ...] | None = None  # grad_input if no input wants one
 
     def enter(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        passed = tuple(
-            x.reshape(x.shape) if isinstance(x, Tensor) and x.requires_grad else x for x in inputs
-        )
-        live = [
-            p for p, x in zip(passed, inputs, strict=True) if isinstance(x, Tensor) and p is not x
-        ]
-        for i, tensor in enumerate(live):
-            tensor.register_hook(partial(self.fire, i=i, count=len(live)))
-        self.count = len(live)
+        passed, places, node = _through_gate(inputs)
+        if node is None:
+            self.unwatched = (None,) * len(inputs)
+            return inputs
+
+        def fire(gradients: tuple[Any, ...]) -> tuple[Any, ...]:
+            full = self.run(_spread(gradients, places, len(inputs)))
+            return tuple(full[i] for i in places)
+
+        node.register_prehook(fire)
         return passed
 
     def leave(self, output: Any) -> Any:
         outputs = output if isinstance(output, tuple) else (output,)
-        self.grad_output = [None] * len(outputs)
-        marked = []
-        for i, tensor in enumerate(outputs):
-            if isinstance(tensor, Tensor) and tensor.requires_grad:
-                tensor = tensor.reshape(tensor.shape)
-                tensor.register_hook(partial(self.note, i=i))
-            marked.append(tensor)
-        return tuple(marked) if isinstance(output, tuple) else marked[0]
+        passed, places, node = _through_gate(outputs)
+        if node is None:
+            return output
 
-    def note(self, gradient: Tensor, i: int) -> None:
-        self.grad_output[i] = gradient
-        if not self.count:  # no input wants a gradient: the hook runs now
-            self.run((None,))
+        def note(gradients: tuple[Any, ...]) -> None:
+            self.grad_output = _spread(gradients, places, len(outputs))
+            if self.unwatched is not None:
+                self.run(self.unwatched)
 
-    def fire(self, gradient: Tensor, i: int, count: int) -> Tensor | None:
-        grads = tuple(gradient if k == i else None for k in range(count))
-        replaced = self.run(grads)
-        return None if replaced is None else replaced[i]
+        node.register_prehook(note)
+        return passed if isinstance(output, tuple) else passed[0]
 
-    def run(self, grad_input: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        result = None
+    def run(self, grad_input: tuple[Any, ...]) -> tuple[Any, ...]:
+        shapes = [None if g is None else tuple(g.shape) for g in grad_input]
         for hook in list(self.module._backward_hooks):
-            replaced = hook(self.module, grad_input, tuple(self.grad_output))
-            if replaced is not None:
-                result = grad_input = replaced if isinstance(replaced, tuple) else (replaced,)
-        return result
+            replaced = hook(self.module, grad_input, self.grad_output)
+            if replaced is None:
+                continue
+            grad_input = replaced if isinstance(replaced, tuple) else (replaced,)
+            found = [None if g is None else tuple(g.shape) for g in grad_input]
+            if len(found) != len(shapes) or any(
+                f != s for f, s in zip(found, shapes, strict=True) if f is not None
+            ):
+                raise ShapeError(
+                    f"a backward hook returned gradients of shapes {found} in place of {shapes}"
+                )
+        return grad_input
+
+
+def _through_gate(values: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[int], Node | None]:
+    """The values with the differentiable ones passed through a gate, their places, its node."""
+    places = [i for i, x in enumerate(values) if isinstance(x, Tensor) and x.requires_grad]
+    if not places or not is_grad_enabled():
+        return values, places, None
+    passed = list(values)
+    for i, out in zip(places, apply(_gate, *(values[i] for i in places)), strict=True):
+        out.cell = share_cell(values[i])
+        passed[i] = out
+    return tuple(passed), places, passed[places[0]].node
+
+
+def _spread(values: tuple[Any, ...], places: list[int], count: int) -> tuple[Any, ...]:
+    found = dict(zip(places, values, strict=True))
+    return tuple(found.get(i) for i in range(count))

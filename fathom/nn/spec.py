@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fathom.engine.errors import ArgumentError, CheckpointError, suggest
+from fathom.engine.errors import ArgumentError, CheckpointError, FathomError, suggest
 from fathom.nn import layers, losses
 from fathom.nn.module import Module
 
@@ -41,6 +41,27 @@ def to_spec(module: Module) -> dict[str, Any]:
     >>> to_spec(layers.Sequential(layers.Linear(2, 3, bias=False)))["layers"][0]["out_features"]
     3
     """
+    if _shares(module):
+        raise ArgumentError(
+            f"this {type(module).__name__} uses one layer or parameter in two places, which a "
+            "description as a tree cannot say",
+            fix="save its weights only, and load them into an instance you build yourself",
+        )
+    return _describe(module)
+
+
+def _shares(module: Module) -> bool:
+    """Whether a layer or a parameter stands in two places."""
+    layers = [module]
+    for layer in layers:  # grows as we go; a layer in two places is met twice
+        if layers.count(layer) > 1:
+            return True
+        layers.extend(layer.children())
+    owned = [id(p) for m in layers for p in m._parameters.values() if p is not None]
+    return len(owned) != len(set(owned))
+
+
+def _describe(module: Module) -> dict[str, Any]:
     kind = type(module).__name__
     if LAYERS.get(kind) is not type(module):
         raise ArgumentError(
@@ -49,7 +70,7 @@ def to_spec(module: Module) -> dict[str, Any]:
         )
     spec: dict[str, Any] = {"type": kind, **module.config()}
     if module._modules:
-        spec["layers"] = [to_spec(child) for child in module.children()]
+        spec["layers"] = [_describe(child) for child in module.children()]
     return spec
 
 
@@ -62,5 +83,7 @@ def from_spec(spec: Mapping[str, Any]) -> Module:
         if kind not in LAYERS:
             raise CheckpointError(f"unknown layer {kind!r}", fix=suggest(kind, LAYERS))
         return LAYERS[kind](*children, **options)
-    except (TypeError, KeyError, AttributeError) as error:
+    except FathomError:
+        raise
+    except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"this is not the description of a model: {error}") from None

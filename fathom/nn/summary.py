@@ -126,7 +126,9 @@ def count_multiply_adds(counts: list[int]) -> Iterator[None]:
 
 
 def summarize(module: Module, input_shape: Any, batch_size: int) -> Summary:
-    """Run zeros through the model and note what each layer without sub-layers puts out."""
+    """Run zeros through the model and note what each layer that does something puts out."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ArgumentError(f"summary: batch_size must be >= 1; received {batch_size!r}")
     shape = _sample_shape(module, input_shape)
     rows: list[Row] = []
     counts: list[int] = []
@@ -135,15 +137,16 @@ def summarize(module: Module, input_shape: Any, batch_size: int) -> Summary:
         counts.append(0)
 
     def after(layer: Module, inputs: Any, output: Any) -> None:
-        out = output if isinstance(output, Tensor) else output[0]
-        rows.append(_row(names[id(layer)], layer, out, counts.pop()))
+        own = counts.pop()
+        if own or layer._parameters or not layer._modules:
+            out = output if isinstance(output, Tensor) else output[0]
+            rows.append(_row(names[id(layer)], layer, out, own))
 
     names = {id(m): n or type(m).__name__ for n, m in module.named_modules()}
-    leaves = [m for m in module.modules() if not m._modules]
-    hooks = [m.register_forward_pre_hook(before) for m in leaves]
-    hooks += [m.register_forward_hook(after) for m in leaves]
-    modes = [(m, m.training) for m in module.modules()]
-    counts.append(0)
+    layers = list(module.modules())
+    hooks = [m.register_forward_pre_hook(before) for m in layers]
+    hooks += [m.register_forward_hook(after) for m in layers]
+    modes = [(m, m.training) for m in layers]
     try:
         with no_grad(), count_multiply_adds(counts):
             module.eval()(Tensor(np.zeros((batch_size, *shape), _float_type(module))))
@@ -163,7 +166,7 @@ def summarize(module: Module, input_shape: Any, batch_size: int) -> Summary:
 
 
 def _row(name: str, layer: Module, out: Tensor, multiply_adds: int) -> Row:
-    own = list(layer.parameters())
+    own = [p for p in layer._parameters.values() if p is not None]
     return Row(
         name,
         type(layer).__name__,
@@ -182,7 +185,7 @@ def _float_type(module: Module) -> Any:
 def _sample_shape(module: Module, input_shape: Any) -> Sequence[int]:
     if input_shape is not None:
         shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
-        if any(n < 1 for n in shape):
+        if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
             raise ArgumentError(f"summary: sizes must be >= 1; received input_shape={shape}")
         return shape
     for layer in module.modules():

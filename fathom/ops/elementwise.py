@@ -168,7 +168,6 @@ def mul(x: TensorLike, y: TensorLike) -> Tensor:
     np.true_divide,
     (lambda z, x, y: 1.0 / y, lambda z, x, y: -x / (y * y)),
     saves="in",
-    quiet=True,
     domain=((-INF, INF), (0.2, 5.0)),
 )
 def div(x: TensorLike, y: TensorLike) -> Tensor:
@@ -184,7 +183,7 @@ def _reciprocal(x: Any) -> Any:
     return np.true_divide(1.0, x)
 
 
-@elementwise(_reciprocal, (lambda z, x: -z * z,), saves="out", quiet=True, domain=((0.2, 5.0),))
+@elementwise(_reciprocal, (lambda z, x: -z * z,), saves="out", domain=((0.2, 5.0),))
 def reciprocal(x: TensorLike) -> Tensor:
     """1 / x."""
 
@@ -215,7 +214,6 @@ def _power_slope_exponent(z: Any, x: Any, y: Any) -> Any:
     np.power,
     (_pow_base, _power_slope_exponent),
     saves="in out",
-    quiet=True,
     domain=((0.2, 3.0), (-2.0, 2.0)),
 )
 def power(x: TensorLike, y: TensorLike) -> Tensor:
@@ -225,7 +223,7 @@ def power(x: TensorLike, y: TensorLike) -> Tensor:
 # -- exponentials and roots --------------------------------------------------------------------
 
 
-@elementwise(np.exp, (lambda z, x: z,), saves="out", quiet=True, domain=((-3.0, 3.0),), cost=8.0)
+@elementwise(np.exp, (lambda z, x: z,), saves="out", domain=((-3.0, 3.0),), cost=8.0)
 def exp(x: TensorLike) -> Tensor:
     """e to the power x.
 
@@ -235,19 +233,24 @@ def exp(x: TensorLike) -> Tensor:
     """
 
 
-@elementwise(np.log, (lambda z, x: 1.0 / x,), saves="in", quiet=True, domain=((0.1, 5.0),))
+@elementwise(np.log, (lambda z, x: 1.0 / x,), saves="in", domain=((0.1, 5.0),))
 def log(x: TensorLike) -> Tensor:
     """Natural logarithm; -inf at 0, nan below."""
 
 
-@elementwise(np.sqrt, (lambda z, x: 0.5 / z,), saves="out", quiet=True, domain=((0.1, 5.0),))
+@elementwise(np.sqrt, (lambda z, x: 0.5 / z,), saves="out", domain=((0.1, 5.0),))
 def sqrt(x: TensorLike) -> Tensor:
     """Square root; nan below 0. The slope at 0 is inf."""
 
 
-@elementwise(np.sign, (0.0,))
+def _sign(x: Any) -> Any:
+    x = np.asarray(x)
+    return np.greater(x, 0).astype(x.dtype) - np.less(x, 0).astype(x.dtype)
+
+
+@elementwise(_sign, (0.0,))
 def sign(x: TensorLike) -> Tensor:
-    """-1, 0 or 1. The slope is 0 everywhere."""
+    """-1, 0 or 1; 0 for nan, as in PyTorch. The slope is 0 everywhere."""
 
 
 @elementwise(np.abs, (lambda z, x: sign(x),), saves="in")
@@ -332,6 +335,7 @@ _cast = general(
     vjp=(lambda g, out, x, dtype: g.astype(x.dtype),),
     jvp=(lambda t, out, x, dtype: t.astype(dtype),),
     shape=lambda x, dtype: x.shape,
+    casts=True,
 )
 
 

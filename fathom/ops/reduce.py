@@ -37,14 +37,19 @@ def _shape(x: Any, axis: tuple[int, ...], keepdims: bool) -> tuple[int, ...]:
 
 _sum = linear(
     "sum",
-    lambda x, axis, keepdims: np.sum(x, axis=axis, keepdims=keepdims),
+    lambda x, axis, keepdims: np.add.reduce(x, axis=axis, keepdims=keepdims),
     (lambda g, out, x, axis, keepdims: _spread(g, x, axis),),
     shape=_shape,
 )
 
+def _mean_forward(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+    total = np.add.reduce(x, axis=axis, keepdims=keepdims)
+    return np.true_divide(total, _count(x, axis))
+
+
 _mean = linear(
     "mean",
-    lambda x, axis, keepdims: np.mean(x, axis=axis, keepdims=keepdims),
+    _mean_forward,
     (lambda g, out, x, axis, keepdims: _spread(g, x, axis) * (1.0 / _count(x, axis)),),
     shape=_shape,
 )
@@ -66,7 +71,7 @@ def _extreme_jvp(t: Any, out: Any, x: Any, axis: tuple[int, ...], keepdims: bool
 
 _max = general(
     "max",
-    lambda x, axis, keepdims: np.max(x, axis=axis, keepdims=keepdims),
+    lambda x, axis, keepdims: np.maximum.reduce(x, axis=axis, keepdims=keepdims),
     (_extreme_vjp,),
     (_extreme_jvp,),
     saves="in out",
@@ -74,7 +79,7 @@ _max = general(
 )
 _min = general(
     "min",
-    lambda x, axis, keepdims: np.min(x, axis=axis, keepdims=keepdims),
+    lambda x, axis, keepdims: np.minimum.reduce(x, axis=axis, keepdims=keepdims),
     (_extreme_vjp,),
     (_extreme_jvp,),
     saves="in out",

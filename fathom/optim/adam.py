@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fathom.engine.errors import ArgumentError
 from fathom.engine.tensor import Array
 from fathom.optim.optimizer import Optimizer, at_least, share
 
@@ -29,6 +30,8 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
+        if not isinstance(betas, tuple | list) or len(betas) != 2:
+            raise ArgumentError(f"Adam: betas are two numbers in [0, 1); received {betas!r}")
         defaults = {
             "lr": at_least(lr, 0.0, "lr", "Adam"),
             "betas": [share(beta, f"betas[{i}]", "Adam") for i, beta in enumerate(betas)],

@@ -73,11 +73,11 @@ class Optimizer:
             )
         self.defaults = dict(defaults)
         self.param_groups: list[dict[str, Any]] = []
+        self._flats: list[list[Flat]] = []
         groups = entries if isinstance(entries[0], Mapping) else [{"params": entries}]
         for group in groups:
             self.add_param_group(group)
         self.check_finite = False
-        self._flats: list[list[Flat]] | None = None
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add parameters with options of their own."""
@@ -102,7 +102,6 @@ class Optimizer:
                 raise ArgumentError(f"parameter {i} appears twice in the optimizer")
             seen.add(id(p))
         self.param_groups.append(merged)
-        self._flats = None
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""
@@ -112,34 +111,35 @@ class Optimizer:
 
     def flats(self) -> list[list[Flat]]:
         """For each group, its flat buffers: one for each dtype."""
-        if self._flats is None:
-            self._flats = []
-            for group in self.param_groups:
-                kinds: dict[Any, list[Tensor]] = {}
-                for p in group["params"]:
-                    kinds.setdefault(p.dtype, []).append(p)
-                self._flats.append([Flat(ps, self.slots) for ps in kinds.values()])
+        for group in self.param_groups[len(self._flats) :]:
+            kinds: dict[Any, list[Tensor]] = {}
+            for p in group["params"]:
+                kinds.setdefault(p.dtype, []).append(p)
+            self._flats.append([Flat(ps, self.slots) for ps in kinds.values()])
         return self._flats
 
     def step(self) -> None:
         """Change every parameter that has a gradient."""
-        for group, flats in zip(self.param_groups, self.flats(), strict=True):
+        work = list(zip(self.param_groups, self.flats(), strict=True))
+        for group, flats in work:
             for flat in flats:
-                self._step_flat(group, flat)
+                self._compute(group, flat)
+        every = [flat for _, flats in work for flat in flats]
+        if self.check_finite and not all(np.isfinite(flat.gradient).all() for flat in every):
+            raise DivergedError(
+                "the update is not finite; the weights were left as they are",
+                fix="a smaller learning rate, gradient clipping, or scaled inputs",
+            )
+        for flat in every:
+            flat.subtract()
 
-    def _step_flat(self, group: dict[str, Any], flat: Flat) -> None:
+    def _compute(self, group: dict[str, Any], flat: Flat) -> None:
         for run, step in flat.gather(self.coupled_decay(group)):
             for start in range(run.start, run.stop, BLOCK):
                 block = slice(start, min(start + BLOCK, run.stop))
                 g = flat.gradient[block]
                 state = {name: array[block] for name, array in flat.state.items()}
                 self.update(group, g, state, step, flat.scratch[: len(g)])
-        if self.check_finite and not np.isfinite(flat.gradient).all():
-            raise DivergedError(
-                "the update is not finite; the weights were left as they are",
-                fix="a smaller learning rate, gradient clipping, or scaled inputs",
-            )
-        flat.subtract()
 
     def coupled_decay(self, group: dict[str, Any]) -> float:
         """Weight decay that is added to the gradient (L2 penalty)."""
