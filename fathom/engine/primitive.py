@@ -221,8 +221,8 @@ def _public(primitive: Primitive, function: F) -> F:
 def apply(primitive: Primitive, *args: Any, **params: Any) -> Any:
     """Run a primitive: on arrays it computes, on tensors it computes and records."""
     mode = MODE.get()
-    if mode.special:
-        return mode.watch(primitive, args, params, mode)
+    if mode.special is not None:
+        return mode.special(primitive, args, params, mode)
     return record(primitive, args, params, mode.grad)
 
 
@@ -265,14 +265,19 @@ def record(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any], 
 
 def node_of(
     primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any], out: Any, shape: Any,
-    dtype: Any,
+    dtype: Any, level: int = 0,
 ) -> Node:  # fmt: skip
     """The record of this call: edges to the inputs and what the rule needs to keep."""
     node = Node.__new__(Node)
     node.primitive = primitive
     node.params = params
     node.parents = parents = tuple(
-        [(a.edge or a) if isinstance(a, Tensor) and a.requires_grad else None for a in args]
+        [
+            (a.edge or a)
+            if isinstance(a, Tensor) and a.requires_grad and a.level == level
+            else None
+            for a in args
+        ]
     )
     if primitive.save_in:
         node.saved = args

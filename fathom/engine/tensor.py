@@ -442,8 +442,8 @@ class Mode(NamedTuple):
     """What `apply` must heed besides the arguments; one context variable holds it."""
 
     grad: bool = True
-    special: bool = False  # levels are active, or someone watches: take the long way
-    levels: tuple[Any, ...] = ()
+    special: Any = None  # set while levels are open or someone watches: `levels.interpret`
+    levels: tuple[tuple[int, bool], ...] = ()  # open levels, and whether grad was on outside
     watch: Any = None
 
 

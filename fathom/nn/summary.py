@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError
+from fathom.engine.levels import watching
 from fathom.engine.primitive import Primitive, record
-from fathom.engine.tensor import MODE, Tensor, no_grad
+from fathom.engine.tensor import Tensor, no_grad
 
 if TYPE_CHECKING:
     from fathom.nn.module import Module
@@ -110,19 +111,14 @@ class Summary:
 def count_multiply_adds(counts: list[int]) -> Iterator[None]:
     """Add the multiply-adds of every contraction inside the block to `counts[-1]`."""
 
-    def watch(
-        primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any], mode: Any
-    ) -> Any:
+    def watch(primitive: Primitive, args: Any, params: dict[str, Any], grad: bool) -> Any:
         if callable(primitive.cost):
             shapes = [np.shape(a) if not isinstance(a, Tensor) else a.shape for a in args]
             counts[-1] += int(primitive.cost(*shapes, **params))
-        return record(primitive, args, params, mode.grad)
+        return record(primitive, args, params, grad)
 
-    token = MODE.set(MODE.get()._replace(special=True, watch=watch))
-    try:
+    with watching(watch):
         yield
-    finally:
-        MODE.reset(token)
 
 
 def summarize(module: Module, input_shape: Any, batch_size: int) -> Summary:

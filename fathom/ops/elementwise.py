@@ -77,6 +77,7 @@ _where = general(
         lambda t, out, c, x, y: where(c, 0.0, t),
     ),
     saves="in",
+    batch="elementwise",
     shape=_where_shape,
 )
 
@@ -336,6 +337,7 @@ _cast = general(
     jvp=(lambda t, out, x, dtype: t.astype(dtype),),
     shape=lambda x, dtype: x.shape,
     casts=True,
+    batch="elementwise",
 )
 
 

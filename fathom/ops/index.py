@@ -40,6 +40,7 @@ _getitem: Primitive = linear(
     _pick,
     (lambda g, out, x, index: TABLE["putitem"](g, index=index, shape=x.shape),),
     view=True,
+    batch="axis",
 )
 linear("putitem", _place, (lambda g, out, x, index, shape: apply(_getitem, g, index=index),))
 
@@ -80,6 +81,7 @@ _take_along: Primitive = linear(
         None,
     ),
     saves="in",
+    batch="axis",
 )
 
 
@@ -96,6 +98,7 @@ linear(
     _add_along,
     (lambda g, out, x, index, axis, shape: apply(_take_along, g, index, axis=axis), None),
     saves="in",
+    batch="axis",
 )
 
 

@@ -74,6 +74,45 @@ def _right(g: Any, out: Any, x: Any, y: Any) -> Any:
     return dy if dy.shape == y.shape else sum_to(dy, y.shape)
 
 
+def _matmul_batch(values: Any, flags: Any, params: Any, size: int) -> Any:
+    """Vectors become one row or column, so that the batch axis only ever leads."""
+    (x, y), (fx, fy) = values, flags
+    row, column = x.ndim - fx == 1, y.ndim - fy == 1
+    if row:
+        x = reshape(x, (*x.shape[:-1], 1, x.shape[-1]))
+    if column:
+        y = reshape(y, (*y.shape, 1))
+    rank = max(x.ndim - fx, y.ndim - fy)
+    x, y = (lead(v, f, rank) for v, f in ((x, fx), (y, fy)))
+    out = matmul(x, y)
+    shape = list(out.shape)
+    if column:
+        del shape[-1]
+    if row:
+        del shape[-1 if column else -2]
+    return reshape(out, shape)
+
+
+def lead(value: Any, batched: bool, rank: int) -> Any:
+    """A batched value with ones behind its batch axis, so that its row has `rank` axes."""
+    missing = rank - (value.ndim - 1)
+    if not batched or missing <= 0:
+        return value
+    return reshape(value, (value.shape[0], *(1,) * missing, *value.shape[1:]))
+
+
+def _linear_batch(values: Any, flags: Any, params: Any, size: int) -> Any:
+    """Batched rows of one layer, or a layer of its own for each row."""
+    (x, weight, bias), (fx, fw, fb) = values, flags
+    if not fw and not fb:
+        return affine(x, weight, bias)
+    rank = x.ndim - fx
+    rows = reshape(x, (size if fx else 1, -1, x.shape[-1]))
+    out = matmul(rows, transpose(weight if fw else reshape(weight, (1, *weight.shape)), -1, -2))
+    out = out + (reshape(bias, (size, 1, -1)) if fb else bias)
+    return reshape(out, (size, *x.shape[fx : fx + rank - 1], out.shape[-1]))
+
+
 def _matmul_cost(x: tuple[int, ...], y: tuple[int, ...]) -> int:
     """Multiply-adds of x @ y, from the shapes."""
     rows = math.prod(matmul_shape(np.empty(x), np.empty(y)))
@@ -81,8 +120,9 @@ def _matmul_cost(x: tuple[int, ...], y: tuple[int, ...]) -> int:
 
 
 _matmul = linear(
-    "matmul", np.matmul, (_left, _right), saves="other", shape=matmul_shape, cost=_matmul_cost
-)
+    "matmul", np.matmul, (_left, _right), saves="other", shape=matmul_shape, cost=_matmul_cost,
+    batch=_matmul_batch,
+)  # fmt: skip
 
 
 def matmul(x: TensorLike, y: TensorLike) -> Tensor:
@@ -139,6 +179,7 @@ _linear = general(
     ),
     saves="other",
     shape=_linear_shape,
+    batch=_linear_batch,
     cost=lambda x, weight, bias: math.prod(x) * weight[0],
 )
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from fathom.engine.batching import spread
 from fathom.engine.errors import ArgumentError, AxisError, DtypeError, ShapeError, suggest
 from fathom.engine.primitive import Extra, apply, general
 from fathom.engine.tensor import Tensor, TensorLike, to_array
 from fathom.ops.axes import one_axis, torch_names
-from fathom.ops.elementwise import exp, where
-from fathom.ops.index import take_along_axis
+from fathom.ops.elementwise import equal, exp, where
 from fathom.ops.reduce import mean
 from fathom.ops.reduce import sum as sum_
-from fathom.ops.shape import reshape, squeeze, unsqueeze
+from fathom.ops.shape import permute, reshape, unsqueeze
 
 __all__ = [
     "cross_entropy",
@@ -46,6 +46,7 @@ _softmax = general(
     (_softmax_rule,),
     (_softmax_rule,),  # its Jacobian is symmetric
     saves="out",
+    batch="axis",
     shape=lambda x, axis: x.shape,
 )
 _log_softmax = general(
@@ -54,6 +55,7 @@ _log_softmax = general(
     (lambda g, out, x, axis: g - exp(out) * g.sum(axis=axis, keepdims=True),),
     (lambda t, out, x, axis: t - (exp(out) * t).sum(axis=axis, keepdims=True),),
     saves="out",
+    batch="axis",
     shape=lambda x, axis: x.shape,
 )
 
@@ -85,25 +87,35 @@ def _rows_forward(x: Any, target: Any) -> Any:
 
 def _rows_residual(x: Any, target: Any, extra: Any) -> Any:
     """softmax(x) - onehot(target): the gradient of each row's loss."""
-    hit = np.zeros(x.shape, bool)
-    hit[np.arange(len(target)), target] = True
-    if isinstance(x, Tensor):
-        return softmax(x, -1) - where(hit, 1.0, 0.0).astype(x.dtype)
+    if extra is None or isinstance(x, Tensor):
+        hit: Any = equal(unsqueeze(target, 1), np.arange(x.shape[1]))
+        return softmax(x, -1) - hit.astype(x.dtype)
     residual = np.exp(extra[0])
-    residual[hit] -= 1
+    residual[np.arange(len(target)), target] -= 1
     return residual
+
+
+def _rows_batch(values: Any, flags: Any, params: Any, size: int) -> Any:
+    """Every row is on its own, so a batch of rows is more rows."""
+    x, target = (spread(v, f, size) for v, f in zip(values, flags, strict=True))
+    flat = apply(_rows, reshape(x, (-1, x.shape[-1])), reshape(target, (-1,)))
+    return reshape(flat, x.shape[:-1])
 
 
 _rows = general(
     "cross_entropy",
     _rows_forward,
     (
-        lambda g, out, x, target, extra: _rows_residual(x, target, extra) * unsqueeze(g, 1),
+        lambda g, out, x, target, extra=None: _rows_residual(x, target, extra) * unsqueeze(g, 1),
         None,
     ),
-    (lambda t, out, x, target, extra: (_rows_residual(x, target, extra) * t).sum(axis=1), None),
+    (
+        lambda t, out, x, target, extra=None: (_rows_residual(x, target, extra) * t).sum(axis=1),
+        None,
+    ),
     saves="in",
     shape=lambda x, target: x.shape[:1],
+    batch=_rows_batch,
 )
 
 
@@ -180,40 +192,36 @@ def cross_entropy(
             f"{x.shape} (probabilities); received {y.shape} of {y.dtype}",
             fix="a column of labels needs .reshape(-1)" if y.size == np.prod(rest) else "",
         )
-    labels = check_labels(y.value() if isinstance(y, Tensor) else y, classes, ignore_index)
+    checked = check_labels(y.value() if isinstance(y, Tensor) else y, classes, ignore_index)
+    labels = y if isinstance(y, Tensor) and y.level else checked  # under a transform, a tensor
     if x.ndim != 2:
         order = [i for i in range(x.ndim) if i != class_axis] + [class_axis]
-        x = reshape(x.transpose(*order) if isinstance(x, np.ndarray) else x.permute(order),
-                    (-1, classes))  # fmt: skip
-    flat = labels.reshape(-1)
-    plain = weight is None and label_smoothing == 0.0 and not (flat == ignore_index).any()
-    if plain:
-        loss: Any = apply(_rows, x, flat)
-        return reduce_loss(loss if len(rest) == 1 else reshape(loss, rest), reduction)
-    return _weighted(x, flat, weight, ignore_index, reduction, label_smoothing, rest)
+        x = reshape(permute(x, order), (-1, classes))
+    labels = reshape(labels, (-1,))
+    if weight is None and label_smoothing == 0.0 and not (checked == ignore_index).any():
+        return reduce_loss(reshape(apply(_rows, x, labels), rest), reduction)
+    return _weighted(x, labels, weight, reduction, label_smoothing, rest)
 
 
 def _weighted(
-    x: Any, labels: Any, weight: Any, ignore_index: int, reduction: str, smoothing: float,
-    rest: tuple[int, ...],
-) -> Tensor:  # fmt: skip
+    x: Any, labels: Any, weight: Any, reduction: str, smoothing: float, rest: tuple[int, ...]
+) -> Tensor:
     """Rows with class weights, ignored labels and smoothed targets, as PyTorch defines them."""
     classes = x.shape[1]
-    kept = labels != ignore_index
-    safe = np.where(kept, labels, 0)
     class_weight = np.ones(classes, x.dtype) if weight is None else to_array(weight, x.dtype)
     if class_weight.shape != (classes,):
         raise ShapeError(
             f"cross_entropy: weight needs one number for each of the {classes} classes; "
             f"received shape {class_weight.shape}"
         )
-    row_weight = (class_weight[safe] * kept).astype(x.dtype)
+    hit: Any = equal(unsqueeze(labels, 1), np.arange(classes))  # an ignored label hits nothing
+    row_weight = where(hit, class_weight, 0.0).astype(x.dtype).sum(axis=1)
     log_probability: Any = log_softmax(x, -1)
-    picked: Any = squeeze(take_along_axis(log_probability, safe[:, None], 1), 1)
-    loss = -picked * row_weight
+    loss = where(hit, -log_probability * class_weight, 0.0).sum(axis=1)
     if smoothing:
-        spread = -(log_probability * class_weight).sum(axis=1) * (kept / classes).astype(x.dtype)
-        loss = loss * (1.0 - smoothing) + spread * smoothing
+        kept = hit.astype(x.dtype).sum(axis=1) * (1.0 / classes)
+        spread_out = (-log_probability * class_weight).sum(axis=1) * kept
+        loss = loss * (1.0 - smoothing) + spread_out * smoothing
     if reduction == "mean":
         return loss.sum() / row_weight.sum()
     return reduce_loss(reshape(loss, rest), reduction)

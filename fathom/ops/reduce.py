@@ -39,11 +39,13 @@ _sum = linear(
     "sum",
     lambda x, axis, keepdims: np.add.reduce(x, axis=axis, keepdims=keepdims),
     (lambda g, out, x, axis, keepdims: _spread(g, x, axis),),
+    batch="axis",
     shape=_shape,
 )
 
+
 def _mean_forward(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
-    total = np.add.reduce(x, axis=axis, keepdims=keepdims)
+    total: Any = np.add.reduce(x, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]
     return np.true_divide(total, _count(x, axis))
 
 
@@ -51,6 +53,7 @@ _mean = linear(
     "mean",
     _mean_forward,
     (lambda g, out, x, axis, keepdims: _spread(g, x, axis) * (1.0 / _count(x, axis)),),
+    batch="axis",
     shape=_shape,
 )
 
@@ -75,6 +78,7 @@ _max = general(
     (_extreme_vjp,),
     (_extreme_jvp,),
     saves="in out",
+    batch="axis",
     shape=_shape,
 )
 _min = general(
@@ -83,9 +87,14 @@ _min = general(
     (_extreme_vjp,),
     (_extreme_jvp,),
     saves="in out",
+    batch="axis",
     shape=_shape,
 )
-_argmax = general("argmax", lambda x, axis, keepdims: np.argmax(x, axis=axis, keepdims=keepdims))
+_argmax = general(
+    "argmax",
+    lambda x, axis, keepdims: np.argmax(x, axis=axis, keepdims=keepdims),
+    batch="axis",
+)
 
 
 def _ndim(x: TensorLike) -> int:
@@ -132,8 +141,10 @@ def min(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
 @torch_names
 def argmax(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The index of the largest element (the first of equals); no gradient."""
-    where = None if axis is None else one_axis(axis, _ndim(x), "argmax")
-    return apply(_argmax, x, axis=where, keepdims=keepdims)
+    if axis is None:
+        flat = apply(_argmax, reshape(x, -1), axis=0, keepdims=False)
+        return reshape(flat, (1,) * _ndim(x)) if keepdims else flat
+    return apply(_argmax, x, axis=one_axis(axis, _ndim(x), "argmax"), keepdims=keepdims)
 
 
 @torch_names

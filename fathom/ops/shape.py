@@ -52,6 +52,7 @@ _reshape = linear(
     (lambda g, out, x, shape: reshape(g, x.shape),),
     shape=_reshape_shape,
     view=True,
+    batch="axis",
 )
 
 _permute = linear(
@@ -60,7 +61,15 @@ _permute = linear(
     (lambda g, out, x, axes: permute(g, tuple(np.argsort(axes).tolist())),),
     shape=lambda x, axes: tuple(x.shape[a] for a in axes),
     view=True,
+    batch="axis",
 )
+
+
+def _broadcast_batch(values: Any, flags: Any, params: Any, size: int) -> Any:
+    x, shape = values[0], params["shape"]
+    ones = (1,) * (len(shape) - x.ndim + 1)
+    return broadcast_to(reshape(x, (size, *ones, *x.shape[1:])), (size, *shape))
+
 
 _broadcast_to = linear(
     "broadcast_to",
@@ -68,6 +77,7 @@ _broadcast_to = linear(
     (lambda g, out, x, shape: sum_to(g, x.shape),),
     shape=lambda x, shape: broadcast_shape(x, np.empty(shape)),
     view=True,
+    batch=_broadcast_batch,
 )
 
 
@@ -177,6 +187,7 @@ _concatenate = linear(
     lambda *xs, axis: np.concatenate(xs, axis),
     (_concatenate_transpose,),
     joint=True,
+    batch="axis",
     shape=_concatenate_shape,
 )
 

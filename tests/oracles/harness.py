@@ -89,3 +89,88 @@ def compare(case: Case, arrays: Sequence[np.ndarray], torch: Any) -> None:
         np.testing.assert_allclose(
             left, right, rtol=SECOND, atol=SECOND, err_msg=f"second gradient {k}"
         )
+
+
+def compare_jvp(case: Case, arrays: Sequence[np.ndarray], torch: Any) -> None:
+    """Forward mode against PyTorch's gradients: <u, J t> = <J' u, t>, and forward over reverse."""
+    rng = np.random.default_rng(11)
+    if any(a.dtype.kind != "f" for a in arrays):
+        return
+    tangents = [rng.standard_normal(a.shape) for a in arrays]
+    out, pushed = fathom.func.jvp(case.ours, tuple(arrays), tuple(tangents))
+    theirs = [torch.tensor(a.copy(), requires_grad=True) for a in arrays]
+    ty = case.theirs(*theirs)
+    close(out.numpy(), ty, VALUE, "value under jvp")
+    if not ty.requires_grad:
+        np.testing.assert_array_equal(pushed.numpy(), 0)
+        return
+    assert pushed.shape == out.shape and pushed.dtype == out.dtype
+    u = rng.standard_normal(out.shape)
+    tg = torch.autograd.grad(ty, theirs, torch.tensor(u), create_graph=True, allow_unused=True)
+    expected = sum(
+        float((g.detach().numpy(force=True) * t).sum())
+        for g, t in zip(tg, tangents, strict=True)
+        if g is not None
+    )
+    np.testing.assert_allclose(
+        float((pushed.numpy() * u).sum()), expected, rtol=GRADIENT, atol=GRADIENT
+    )
+    if not case.second:
+        return
+
+    def scalar(*xs: Any) -> Any:
+        return (case.ours(*xs) * u).sum()
+
+    numbers = tuple(range(len(arrays)))
+    ours = fathom.func.hvp(scalar, tuple(map(fathom.Tensor, arrays)), tuple(tangents))
+    live = [(g, t) for g, t in zip(tg, tangents, strict=True) if g is not None and g.requires_grad]
+    th: list[Any] = [None for _ in numbers]
+    if live:
+        roots, weights = zip(*live, strict=True)
+        th = torch.autograd.grad(
+            roots, theirs, [torch.tensor(w) for w in weights], allow_unused=True
+        )
+    for k, (a, b) in enumerate(zip(ours, th, strict=True)):
+        right = np.zeros(arrays[k].shape) if b is None else b.detach().numpy(force=True)
+        np.testing.assert_allclose(
+            a.numpy(), right, rtol=SECOND, atol=SECOND, err_msg=f"hvp, input {k}"
+        )
+
+
+def compare_vmap(case: Case, shapes: Sequence[tuple[int, ...]]) -> None:
+    """vmap equals the loop over rows: value and gradient, each input batched or shared."""
+    rng = np.random.default_rng(5)
+    size = 3
+    rows = [inputs_of(case, shapes, "plain") for _ in range(size)]
+    for k in range(size):
+        rows[k] = [
+            a + rng.uniform(-0.1, 0.1, a.shape) * (a > case.domain[0] + 0.2) for a in rows[k]
+        ]
+    count = len(shapes)
+    for mask in range(1, 2**count):
+        flags = [bool(mask >> i & 1) for i in range(count)]
+        args = [
+            np.stack([row[i] for row in rows]) if f else rows[0][i] for i, f in enumerate(flags)
+        ]
+        dims = tuple(0 if f else None for f in flags)
+
+        def row(k: int, flags: Any = flags) -> list[np.ndarray]:
+            return [rows[k][i] if f else rows[0][i] for i, f in enumerate(flags)]
+
+        found = fathom.func.vmap(case.ours, dims)(*map(fathom.Tensor, args))
+        looped = np.stack([case.ours(*map(fathom.Tensor, row(k))).numpy() for k in range(size)])
+        np.testing.assert_allclose(found.numpy(), looped, rtol=1e-12, atol=1e-12)
+        if found.dtype.kind != "f":
+            continue
+        numbers = tuple(range(count))
+
+        def slope(*xs: Any, numbers: Any = numbers) -> Any:
+            y = case.ours(*xs)
+            return fathom.func.grad(lambda *v: (case.ours(*v) ** 2).sum(), numbers)(*xs), y
+
+        batched, _ = fathom.func.vmap(slope, dims)(*map(fathom.Tensor, args))
+        for i in range(count):
+            single = np.stack(
+                [slope(*map(fathom.Tensor, row(k)))[0][i].numpy() for k in range(size)]
+            )
+            np.testing.assert_allclose(batched[i].numpy(), single, rtol=1e-10, atol=1e-10)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.oracles.harness import Case, compare, inputs_of
 
 import fathom as ft
+from tests.oracles.harness import Case, compare, compare_jvp, compare_vmap, inputs_of
 
 torch = pytest.importorskip("torch")
 
@@ -115,6 +115,18 @@ CASES = [
 def test_equals_pytorch(case: Case, layout: str) -> None:
     for shapes in case.shapes:
         compare(case, inputs_of(case, shapes, layout), torch)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_forward_mode(case: Case) -> None:
+    for shapes in case.shapes:
+        compare_jvp(case, inputs_of(case, shapes, "plain"), torch)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_vmap(case: Case) -> None:
+    for shapes in case.shapes:
+        compare_vmap(case, shapes)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
