@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fathom.engine.errors import GraphError
-from fathom.engine.primitive import Primitive, apply, node_of, record
+from fathom.engine.primitive import Primitive, apply, edges, kept, node_of, record
 from fathom.engine.tensor import MODE, Mode, Tensor
 
 _numbers = itertools.count(1)
@@ -50,7 +50,9 @@ class Taped(Wrapped):
             several = isinstance(out, tuple)
             shape = tuple(o.shape for o in outs) if several else outs[0].shape
             dtype = tuple(o.dtype for o in outs) if several else outs[0].dtype
-            node = node_of(primitive, args, params, out, shape, dtype, level)
+            parents = edges(args, level)
+            node = node_of(primitive, params, parents, out, shape, dtype)
+            node.saved = kept(primitive, args, parents)
             for i, tensor in enumerate(wrapped):
                 if tensor.dtype.kind == "f":
                     tensor.edge, tensor.requires_grad = (node, i), True

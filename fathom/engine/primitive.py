@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fathom.engine.errors import DtypeError, FathomError, ShapeError, mark_axes
-from fathom.engine.tape import Node
+from fathom.engine.tape import Node, scale
 from fathom.engine.tensor import (
     MODE,
     Array,
@@ -79,6 +79,7 @@ class Primitive:
     save_in: bool = field(init=False)
     save_other: bool = field(init=False)
     save_out: bool = field(init=False)
+    unary: bool = False  # elementwise in one input: the backward pass has a short way for it
 
     def __post_init__(self) -> None:
         words = set(self.saves.split())
@@ -101,31 +102,25 @@ class Primitive:
         """The rule for input i; operations with any number of inputs share their last one."""
         return self.rules[min(i, len(self.rules) - 1)] if self.rules else None
 
-    def pullback(self, node: Node, gradient: Any, out: Any, ins: list[Any]) -> list[Any]:
+    def pullback(self, node: Node, gradient: Any, out: Any, ins: Sequence[Any]) -> list[Any]:
         """The gradients of the inputs that want one, from the gradient of the output."""
-        elementwise, params = self.form == "elementwise", node.params
+        if self.form == "elementwise":
+            return [
+                None if parent is None else scale(gradient, self.rules[i], out, ins)
+                for i, parent in enumerate(node.parents)
+            ]
+        params = node.params
         if node.extra is not None:
             params = {**params, "extra": node.extra}
         results: list[Any] = []
         for i, parent in enumerate(node.parents):
             if parent is None:
                 results.append(None)
-            elif elementwise:
-                results.append(scale(gradient, self.rule(i), out, ins, params))
             elif len(self.rules) < len(node.parents):
                 results.append(self.rule(i)(gradient, out, *ins, index=i, **params))
             else:
                 results.append(self.rules[i](gradient, out, *ins, **params))
         return results
-
-
-def scale(g: Any, slope: Partial, out: Any, ins: Sequence[Any], params: dict[str, Any]) -> Any:
-    """g times a partial derivative: one line for all elementwise rules in both modes."""
-    if callable(slope):
-        return g * slope(out, *ins, **params)
-    if slope == 1:
-        return g
-    return -g if slope == -1 else g * slope
 
 
 # -- the three declaration forms ---------------------------------------------------------------
@@ -194,16 +189,26 @@ def _public(primitive: Primitive, function: F) -> F:
     import inspect
 
     arity = len(inspect.signature(function).parameters)
+    primitive.unary = arity == 1
+    none: dict[str, Any] = {}  # elementwise operations have no parameters: one dictionary for all
     call: Callable[..., Any]
     if arity == 1:
 
         def call(x: Any) -> Any:
-            return apply(primitive, x)
+            mode = MODE.get()
+            if mode.special is not None:
+                return mode.special(primitive, (x,), none, mode)
+            if isinstance(x, Tensor):
+                return record_unary(primitive, x, none, mode.grad)
+            return record(primitive, (x,), none, mode.grad)
 
     elif arity == 2:
 
         def call(x: Any, y: Any) -> Any:
-            return apply(primitive, x, y)
+            mode = MODE.get()
+            if mode.special is not None:
+                return mode.special(primitive, (x, y), none, mode)
+            return record(primitive, (x, y), none, mode.grad)
 
     else:
 
@@ -253,41 +258,48 @@ def record(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any], 
     result = Tensor.__new__(Tensor)
     result.data = out
     if grad and needs_grad and primitive.rules and out.dtype.kind == "f":
-        node = node_of(primitive, args, params, out, out.shape, out.dtype)
+        parents = edges(args)
+        node = node_of(primitive, params, parents, out, out.shape, out.dtype)
+        node.saved = kept(primitive, args, parents)
         result.requires_grad = True
         result.edge = (node, 0)
-        if primitive.save_out:
-            result.cell = node.cells
+        result.cell = node.cells
     if primitive.view and isinstance(args[0], Tensor):
         result.cell = share_cell(args[0])
     return result
 
 
+def record_unary(primitive: Primitive, x: Tensor, params: dict[str, Any], grad: bool) -> Tensor:
+    """`record` for an elementwise operation of one tensor: most nodes, so the short way."""
+    data = x.data
+    out = primitive.forward(data)
+    if out.__class__ is not np.ndarray:
+        out = np.asarray(out)
+    if out.dtype is not data.dtype:
+        out = settle(out, (data,))
+    result = Tensor.__new__(Tensor)
+    result.data = out
+    if grad and x.requires_grad and primitive.rules:
+        node = node_of(primitive, params, (x.edge or x,), out, out.shape, out.dtype)
+        node.saved = (x,) if primitive.save_in else _NOTHING
+        result.requires_grad = True
+        result.edge = (node, 0)
+        result.cell = node.cells
+    return result
+
+
+_NOTHING = (None,)
+
+
 def node_of(
-    primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any], out: Any, shape: Any,
-    dtype: Any, level: int = 0,
+    primitive: Primitive, params: dict[str, Any], parents: tuple[Any, ...], out: Any, shape: Any,
+    dtype: Any,
 ) -> Node:  # fmt: skip
-    """The record of this call: edges to the inputs and what the rule needs to keep."""
+    """The record of a call; what it saved of its inputs is set by the caller."""
     node = Node.__new__(Node)
     node.primitive = primitive
     node.params = params
-    node.parents = parents = tuple(
-        [
-            (a.edge or a)
-            if isinstance(a, Tensor) and a.requires_grad and a.level == level
-            else None
-            for a in args
-        ]
-    )
-    if primitive.save_in:
-        node.saved = args
-    elif primitive.save_other:
-        count = len([p for p in parents if p is not None])
-        node.saved = tuple(
-            [a if count > (p is not None) else None for a, p in zip(args, parents, strict=True)]
-        )
-    else:
-        node.saved = (None,) * len(args)
+    node.parents = parents
     if primitive.save_out:
         node.out, node.cells = out, Cell()
     node.shape = shape
@@ -295,6 +307,30 @@ def node_of(
     node.sequence = next(clock)
     node.site = user_site(4)
     return node
+
+
+def edges(args: tuple[Any, ...], level: int = 0) -> tuple[Any, ...]:
+    """For each argument the edge its gradient takes; None where it wants none."""
+    return tuple(
+        [
+            (a.edge or a)
+            if isinstance(a, Tensor) and a.requires_grad and a.level == level
+            else None
+            for a in args
+        ]
+    )
+
+
+def kept(primitive: Primitive, args: tuple[Any, ...], parents: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments the rule asked for, None in place of the others."""
+    if primitive.save_in:
+        return args
+    if primitive.save_other:  # needed by whoever else wants a gradient
+        wanting = len([p for p in parents if p is not None])
+        return tuple(
+            [a if wanting > (p is not None) else None for a, p in zip(args, parents, strict=True)]
+        )
+    return (None,) * len(args)
 
 
 class Extra(tuple[Any, ...]):
@@ -317,7 +353,9 @@ def _several(
     if needs_grad and primitive.rules:
         shape = arrays[0].shape if single else tuple(a.shape for a in arrays)
         dtype = arrays[0].dtype if single else tuple(a.dtype for a in arrays)
-        node = node_of(primitive, args, params, arrays[0] if single else arrays, shape, dtype)
+        parents, out = edges(args), arrays[0] if single else arrays
+        node = node_of(primitive, params, parents, out, shape, dtype)
+        node.saved = kept(primitive, args, parents)
         node.extra = extra
     results = []
     for i, array in enumerate(arrays):
