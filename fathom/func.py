@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fathom.engine import tape
+from fathom.engine.backward import sweep
 from fathom.engine.batching import Batched
 from fathom.engine.errors import ArgumentError, DtypeError, ShapeError
 from fathom.engine.forward import Dual, tangent_of
@@ -93,7 +93,7 @@ def _pull(outputs: Sequence[Any], cotangents: Sequence[Any], inputs: Any, retain
     found: list[Any] = [None] * len(wanted)
     if live:
         roots, seeds = zip(*live, strict=True)
-        found = tape.sweep(roots, seeds, retain, False, wanted).found
+        found = sweep(roots, seeds, retain, False, wanted).found
     result = iter(found)
 
     def out(x: Any) -> Tensor:

@@ -56,6 +56,7 @@ class Primitive:
     fresh : the rules never return memory that somebody else holds.
     joint : linear in all inputs together (a concatenation), not in each (a product).
     casts : the dtype that comes out is its own business.
+    listed : stands in the table; a user's formulas do not.
     domain : per input, the interval in which it may be tested (open ends allowed).
     cost : of an elementwise operation, in additions per element; of a contraction, a function
         of the input shapes that gives its multiply-adds.
@@ -76,6 +77,7 @@ class Primitive:
     domain: tuple[tuple[float, float], ...] = ()
     cost: float | Callable[..., float] = 1.0
     function: Callable[..., Any] | None = None
+    listed: bool = True
     save_in: bool = field(init=False)
     save_other: bool = field(init=False)
     save_out: bool = field(init=False)
@@ -88,9 +90,10 @@ class Primitive:
         self.save_in, self.save_other, self.save_out = (
             word in words for word in ("in", "other", "out")
         )
-        if self.name in TABLE:
-            raise ValueError(f"primitive {self.name!r} is declared twice")
-        TABLE[self.name] = self
+        if self.listed:
+            if self.name in TABLE:
+                raise ValueError(f"primitive {self.name!r} is declared twice")
+            TABLE[self.name] = self
 
     def __call__(self, *args: Any, **params: Any) -> Any:
         return apply(self, *args, **params)

@@ -262,9 +262,9 @@ class Tensor(TensorMethods):
         `gradient` is the cotangent (same shape; may be left out for a single element).
         `create_graph=True` records the backward pass itself, for second derivatives.
         """
-        from fathom.engine import tape
+        from fathom.engine.backward import backward
 
-        tape.backward([self], [gradient], retain_graph, create_graph, inputs)
+        backward([self], [gradient], retain_graph, create_graph, inputs)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Removable:
         """Call `hook(grad)` when the gradient of this tensor is complete.
@@ -278,12 +278,12 @@ class Tensor(TensorMethods):
 
     def retain_grad(self) -> None:
         """Keep the gradient of this intermediate value in its `grad`."""
-        from fathom.engine import tape
+        from fathom.engine.backward import retain
 
         if not self.requires_grad:
             raise GraphError("retain_grad() needs a tensor that requires grad")
         if self.edge is not None:
-            tape.retain(self)
+            retain(self)
 
 
 def recorded(data: Any, edge: Edge) -> Tensor:

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "nn": {"engine", "ops"},
     "optim": {"engine", "ops"},
     "data": {"engine"},
+    "autograd": {"engine", "ops"},
     "models": {"engine", "ops", "nn"},
     "train": {"engine", "ops", "nn", "optim", "data", "compile"},
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fathom.engine import tape
+from fathom.engine.backward import grad as gradients
 from fathom.engine.errors import DtypeError, FathomError
 from fathom.engine.random import Random
 from fathom.engine.tensor import Array, Tensor, no_grad
@@ -64,7 +64,7 @@ def gradcheck(
             raise DtypeError(f"gradcheck: input {i} is {t.dtype}; finite differences need float64")
     out = function(*tensors)
     cotangent = Random(seed).stream("cotangent").normal(out.shape, dtype=np.float64)
-    found = tape.grad(out, wanted, Tensor(cotangent), allow_unused=True)
+    found = gradients(out, wanted, Tensor(cotangent), allow_unused=True)
     for i, t in enumerate(tensors):
         if not t.requires_grad:
             continue
@@ -98,7 +98,7 @@ def gradgradcheck(
 
         with enable_grad():
             y = function(*xs)
-            found = tape.grad(
+            found = gradients(
                 y, [xs[i] for i in wanted], weight, create_graph=True, allow_unused=True
             )
         parts: Any = [g.reshape(-1) for g in found if g is not None and g.requires_grad]
