@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import weakref
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,9 @@ from fathom.engine.tensor import (
     to_array,
 )
 
+# Set by anomaly mode: called with each node, its gradient and what its rule returned.
+CHECK: ContextVar[Callable[..., None] | None] = ContextVar("fathom_check", default=None)
+
 
 class Sweep:
     """One backward pass: pending gradients, the queue of nodes, and what was asked for."""
@@ -51,6 +55,7 @@ class Sweep:
         self.wanted = {key(t): i for i, t in enumerate(wanted)}
         self.found: list[Any] = [None] * len(wanted)
         self.needed: set[Node] | None = None
+        self.check = CHECK.get()
 
     def give(self, target: Edge | Tensor, gradient: Any, fresh: bool) -> None:
         """Add a gradient to what is pending for a node's output or for a leaf."""
@@ -79,7 +84,7 @@ class Sweep:
 
     def run(self) -> None:
         """Take the nodes newest first; each has then heard from all its consumers."""
-        plain = not self.create_graph and not self.wanted and not self.level
+        plain = not (self.create_graph or self.wanted or self.level or self.check)
         while self.queue:
             node = heapq.heappop(self.queue)[1]
             slot = self.pending.pop(node)
@@ -114,6 +119,8 @@ class Sweep:
         else:
             gradient = self.run_prehooks(node, gradient)
             results = self.run_posthooks(node, self.pull(node, gradient), gradient)
+        if self.check is not None:
+            self.check(node, gradient, results)
         owner = node.primitive.fresh
         for parent, result in zip(node.parents, results, strict=True):
             if parent is None or result is None:
@@ -142,7 +149,7 @@ class Sweep:
             level = self.level
             ins = [a.data if isinstance(a, Tensor) and a.level == level else a for a in node.saved]
             out = node.out
-        if node.primitive.form != "elementwise":  # shapes stand in for what was not saved
+        if node.primitive.form in ("linear", "general"):  # shapes stand in for what was not saved
             for i, parent in enumerate(node.parents):
                 if ins[i] is None and parent is not None:
                     ins[i] = parent_spec(parent)

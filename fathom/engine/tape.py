@@ -59,6 +59,7 @@ class Node:
     site: Site | None = None
     hooks: dict[int, list[Any]] | None = None
     node_hooks: tuple[list[Any], list[Any]] | None = None
+    layer: str = ""  # path of the module, known in anomaly mode
 
     @property
     def outputs(self) -> int:
