@@ -14,7 +14,7 @@ from fathom.engine.errors import ArgumentError
 from fathom.engine.tape import Node
 from fathom.engine.tensor import Tensor, describe_site
 
-WIDTH, HEIGHT, GAP_X, GAP_Y = 150, 58, 24, 46
+WIDTH, HEIGHT, GAP_X, GAP_Y = 240, 58, 24, 46
 LIMIT = 400
 
 

@@ -6,7 +6,10 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from fathom.engine.errors import ArgumentError, AxisError
+import numpy as np
+
+from fathom.engine.errors import ArgumentError, AxisError, DtypeError, FathomError, ShapeError
+from fathom.engine.tensor import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
 Axis = int | Sequence[int] | None
@@ -45,7 +48,8 @@ def all_axes(axis: Axis, ndim: int, name: str) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
     if not isinstance(axis, Sequence):
-        return (one_axis(axis, ndim, name),) if ndim else ()
+        where = one_axis(axis, ndim, name)
+        return (where,) if ndim else ()
     axes = tuple(one_axis(a, ndim, name) for a in axis)
     if len(set(axes)) < len(axes):
         raise AxisError(f"{name}: an axis appears twice in {tuple(axis)}")
@@ -57,3 +61,38 @@ def reduced_shape(shape: Sequence[int], axes: Sequence[int], keepdims: bool) -> 
     if keepdims:
         return tuple(1 if i in axes else n for i, n in enumerate(shape))
     return tuple(n for i, n in enumerate(shape) if i not in axes)
+
+
+def operand(x: Any, name: str) -> Any:
+    """An argument as a tensor or array; lists and numbers become tensors."""
+    if isinstance(x, (Tensor, np.ndarray)):
+        return x
+    try:
+        return Tensor(x)
+    except FathomError as error:
+        error.message = f"{name}: {error.message}"
+        raise
+
+
+def sizes_of(sizes: Any, name: str) -> tuple[int, ...]:
+    """Whole numbers given one by one or as one sequence: `f(2, 3)` and `f((2, 3))` alike."""
+    if len(sizes) == 1 and isinstance(sizes[0], (Sequence, np.ndarray)):
+        sizes = tuple(sizes[0])
+    if not all(hasattr(n, "__index__") and not isinstance(n, bool) for n in sizes):
+        raise DtypeError(f"{name}: sizes are whole numbers; received {sizes}")
+    return tuple(n.__index__() for n in sizes)
+
+
+def shape_of(sizes: Any, name: str) -> tuple[int, ...]:
+    """Sizes of a tensor: whole numbers, none negative."""
+    shape = sizes_of(sizes, name)
+    if any(n < 0 for n in shape):
+        raise ShapeError(f"{name}: a size is negative in {shape}")
+    return shape
+
+
+def whole(n: Any, name: str, what: str) -> int:
+    """A whole number, or an error that says which argument is none."""
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise DtypeError(f"{name}: {what} is a whole number; received {n!r}")
+    return n.__index__()

@@ -121,9 +121,10 @@ class Optimizer:
     def step(self) -> None:
         """Change every parameter that has a gradient."""
         work = list(zip(self.param_groups, self.flats(), strict=True))
-        for group, flats in work:
-            for flat in flats:
-                self._compute(group, flat)
+        with np.errstate(all="ignore"):  # what is not finite shows in the result
+            for group, flats in work:
+                for flat in flats:
+                    self._compute(group, flat)
         every = [flat for _, flats in work for flat in flats]
         if self.check_finite and not all(np.isfinite(flat.gradient).all() for flat in every):
             raise DivergedError(

@@ -55,13 +55,23 @@ class EarlyStopping(Callback):
     ) -> None:
         if patience is not None and patience < 1:
             raise ArgumentError(f"EarlyStopping: patience must be >= 1; received {patience}")
-        self.monitor = monitor
+        self.wanted = monitor
         self.patience = patience
         self.min_delta = float(min_delta)
         self.restore_best_weights = restore_best_weights
+        self.forget()
+
+    def forget(self) -> None:
+        self.monitor = self.wanted
         self.best = math.nan
         self.best_epoch = 0
         self.weights: dict[str, Array] = {}
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        if trainer.epoch == 0:
+            self.forget()
+        else:  # a resumed run, which may have come to its end before
+            self.stop_if_exhausted(trainer, trainer.epoch)
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
         if self.monitor is None:
@@ -77,7 +87,11 @@ class EarlyStopping(Callback):
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
                 self.weights = trainer.copy_weights()
-        elif self.patience is not None and epoch - self.best_epoch >= self.patience:
+        else:
+            self.stop_if_exhausted(trainer, epoch)
+
+    def stop_if_exhausted(self, trainer: Trainer, epoch: int) -> None:
+        if self.patience is not None and epoch - self.best_epoch >= self.patience:
             trainer.stop(f"no better {self.monitor} for {self.patience} epochs")
 
     def on_train_end(self, trainer: Trainer) -> None:
@@ -118,6 +132,8 @@ class TimeLimit(Callback):
     """Stop after the epoch in which `seconds` have passed."""
 
     def __init__(self, seconds: float) -> None:
+        if not isinstance(seconds, int | float) or not seconds > 0:
+            raise ArgumentError(f"TimeLimit: seconds must be a number > 0; received {seconds!r}")
         self.seconds = seconds
 
     def on_train_begin(self, trainer: Trainer) -> None:
@@ -152,7 +168,7 @@ class CSVLogger(Callback):
     def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
         import csv
 
-        first = epoch == 1
+        first = epoch == 1 or not os.path.exists(self.path)
         with open(self.path, "w" if first else "a", newline="") as file:
             writer = csv.writer(file)
             if first:

@@ -7,7 +7,8 @@
 
 A checkpoint is written beside its place and renamed. Killed at any moment, either the old or
 the new one can be loaded: between the two renames the old one waits under its `.old` name,
-where `load` finds it. Nothing is unpickled or executed.
+where `load` finds it. What others put into the folder is carried over; what a killed process
+left beside it goes with the next save. Nothing is unpickled or executed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,15 +26,16 @@ from typing import Any
 
 import numpy as np
 
-from fathom.engine.errors import CheckpointError, MissingFileError, OutputError
+from fathom.engine.errors import ArgumentError, CheckpointError, MissingFileError, OutputError
 from fathom.engine.tensor import Array
 from fathom.nn.module import Module
-from fathom.nn.spec import LAYERS, from_spec, to_spec
+from fathom.nn.spec import from_spec, to_spec
 from fathom.optim import Optimizer
 from fathom.version import __version__
 
 FORMAT = "fathom-checkpoint"
 VERSION = 1
+PARTS = ("model.safetensors", "optim.safetensors", "best.safetensors")
 Arrays = dict[str, Array]
 
 
@@ -47,11 +51,11 @@ class Checkpoint:
 
     def build(self) -> Module:
         """The saved model, rebuilt from its description, in eval mode."""
-        spec = self.state["model"]["spec"]
+        spec = self.state["model"].get("spec")
         if spec is None:
             raise CheckpointError(
-                f"{self.path}: the architecture of {self.state['model']['class']} is not stored "
-                "(it is not made of Fathom's own layers)",
+                f"{self.path}: the architecture of {self.state['model'].get('class')} is not "
+                "stored (it is not a tree of Fathom's own layers)",
                 fix="build it in Python and call model.load(path)",
             )
         model = from_spec(spec)
@@ -60,12 +64,12 @@ class Checkpoint:
 
     def restore(self, model: Module) -> None:
         """Copy the weights into a model that fits."""
+        model.load_state_dict(self.model)  # refuses, before any change, what does not fit
+        own = model.state_dict()
         for name, value in self.model.items():
-            own = dict(model.named_parameters()).get(name)
-            if own is not None and own.dtype != value.dtype:
-                model.to(value.dtype)
+            if value.dtype.kind == "f" and own[name].dtype != value.dtype:
+                model.to(value.dtype).load_state_dict(self.model)
                 break
-        model.load_state_dict(self.model)
 
 
 def save(
@@ -79,14 +83,14 @@ def save(
 
     `state` are JSON values of the caller's. Raises `OutputError` where nothing can be written.
     """
-    folder = Path(path)
+    folder = _place(path)
     files: dict[str, Arrays] = {"model": {n: t.value() for n, t in model.state_dict().items()}}
     about: dict[str, Any] = {}
     if optimizer is not None:
         files["optim"], about = _pack_optimizer(optimizer)
     if best:
         files["best"] = dict(best)
-    record = {
+    record: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "fathom": __version__,
@@ -94,8 +98,11 @@ def save(
         "optimizer": about,
         "state": dict(state or {}),
     }
+    blobs = {f"{name}.safetensors": _serialize(arrays) for name, arrays in files.items()}
+    record["blake2b"] = {name: _digest(blob) for name, blob in blobs.items()}
+    blobs["state.json"] = _sealed(record)
     try:
-        _write(folder, files, record)
+        _write(folder, blobs)
     except OSError as error:
         raise OutputError(
             f"cannot write the checkpoint {folder}: {error.strerror or error}",
@@ -105,27 +112,100 @@ def save(
 
 
 def _spec_or_none(model: Module) -> dict[str, Any] | None:
-    known = all(LAYERS.get(type(m).__name__) is type(m) for m in model.modules())
-    return to_spec(model) if known else None
+    try:
+        return to_spec(model)
+    except ArgumentError:
+        return None
 
 
-def _write(folder: Path, files: Mapping[str, Arrays], record: dict[str, Any]) -> None:
-    if folder.exists() and not (folder / "state.json").exists() and any(folder.iterdir()):
-        raise OSError(None, "the folder exists and is not a checkpoint; it is left untouched")
+def _sealed(record: dict[str, Any]) -> bytes:
+    """The record as JSON, with the checksum of its content."""
+    try:
+        checksum = _digest(json.dumps(record).encode())
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"the state of a checkpoint must be JSON values: {error}",
+            fix="numbers, text, lists and dictionaries; arrays as array.tolist()",
+        ) from None
+    return json.dumps({**record, "checksum": checksum}, indent=1).encode()
+
+
+def _write(folder: Path, blobs: Mapping[str, bytes]) -> None:
+    _refuse_foreign(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    _clear_leftovers(folder)
+    aside = _aside(folder, str(os.getpid()))
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir()
-        record["blake2b"] = {}
-        for name, arrays in files.items():
-            blob = _serialize(arrays)
-            record["blake2b"][f"{name}.safetensors"] = _digest(blob)
-            _write_file(aside / f"{name}.safetensors", blob)
-        _write_file(aside / "state.json", json.dumps(record, indent=1).encode())
+        for name, blob in blobs.items():
+            _write_file(aside / name, blob)
+        _carry_over(_latest(folder), aside)
+        _sync(aside)
         _swap(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Only a checkpoint (or an empty folder) is ever replaced."""
+    if folder.exists() and any(folder.iterdir()):
+        try:
+            _read_record(folder)
+        except CheckpointError as error:
+            reason = "the folder exists and is not a sound checkpoint; it is left untouched"
+            raise OSError(None, f"{reason} ({error.message})") from None
+
+
+def _carry_over(folder: Path, aside: Path) -> None:
+    """Copy what is not part of the checkpoint: notes and reports others put there."""
+    for entry in folder.iterdir() if folder.exists() else ():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, aside / entry.name, symlinks=True)
+        elif entry.name not in (*PARTS, "state.json"):
+            shutil.copy2(entry, aside / entry.name, follow_symlinks=False)
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what saves left unfinished if their process, on this machine, is gone."""
+    pattern = re.escape(_aside(folder, "PROCESS").name).replace("PROCESS", r"(\d{1,9})")
+    for entry in folder.parent.iterdir():
+        match = re.fullmatch(pattern, entry.name)
+        if match and not _alive(int(match[1])):
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    if os.name == "nt":  # no harmless signal there: leave the folder
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
+
+
+def _aside(folder: Path, process: str) -> Path:
+    """Where a process prepares a checkpoint; the machine's name counts on shared disks."""
+    machine = re.sub(r"\W", "-", platform.node())
+    return folder.with_name(f".{folder.name}.{machine}-{process}.tmp")
+
+
+def _place(path: str | os.PathLike[str]) -> Path:
+    """The folder itself: links are followed, "." gets its name."""
+    folder = Path(path)
+    if folder.is_symlink() or folder.name in ("", ".."):
+        folder = folder.resolve()
+    if not folder.name:
+        raise OutputError(f"{folder} cannot be a checkpoint", fix="give the name of a folder")
+    return folder
+
+
+def _latest(folder: Path) -> Path:
+    """The folder, or its `.old` neighbour if a save was killed between its two renames."""
+    return _old(folder) if not folder.exists() and _old(folder).exists() else folder
 
 
 def _swap(aside: Path, folder: Path) -> None:
@@ -189,22 +269,32 @@ def _pack_optimizer(optimizer: Optimizer) -> tuple[Arrays, dict[str, Any]]:
     }
 
 
-def restore_optimizer(checkpoint: Checkpoint, optimizer: Optimizer) -> None:
-    """Give an optimizer of the same class and parameters the saved state."""
-    about = checkpoint.state["optimizer"]
-    if about.get("class") != type(optimizer).__name__:
+def check_optimizer(checkpoint: Checkpoint, optimizer: Optimizer) -> None:
+    """Refuse the state of an optimizer of another class."""
+    saved = checkpoint.state["optimizer"].get("class", "no optimizer")
+    if saved != type(optimizer).__name__:
         raise CheckpointError(
-            f"{checkpoint.path} was trained with {about.get('class', 'no optimizer')}, "
-            f"not {type(optimizer).__name__}",
+            f"{checkpoint.path} was trained with {saved}, not {type(optimizer).__name__}",
             fix="resume with the same optimizer, or start a new run from the weights",
         )
-    state: dict[int, dict[str, Any]] = {
-        int(number): {"step": step} for number, step in about["steps"].items()
-    }
-    for name, array in checkpoint.optimizer.items():
-        number, _, slot = name.partition(".")
-        state[int(number)][slot] = array
-    optimizer.load_state_dict({"state": state, "param_groups": about["param_groups"]})
+
+
+def restore_optimizer(checkpoint: Checkpoint, optimizer: Optimizer) -> None:
+    """Give an optimizer of the same class and parameters the saved state."""
+    check_optimizer(checkpoint, optimizer)
+    about = checkpoint.state["optimizer"]
+    try:
+        state: dict[int, dict[str, Any]] = {
+            int(number): {"step": step} for number, step in about["steps"].items()
+        }
+        for name, array in checkpoint.optimizer.items():
+            number, _, slot = name.partition(".")
+            state[int(number)][slot] = array
+        optimizer.load_state_dict({"state": state, "param_groups": about["param_groups"]})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{checkpoint.path}: the optimizer's state is incomplete ({error!r})"
+        ) from None
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -216,16 +306,14 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     Raises `MissingFileError` if nothing is there, `CheckpointError` if it is damaged,
     incomplete, newer than this Fathom, or something else.
     """
-    folder = Path(path)
-    if not folder.exists() and _old(folder).exists():
-        folder = _old(folder)  # a save was killed between its two renames
+    folder = _latest(_place(path))
     if not folder.exists():
         raise MissingFileError(f"no checkpoint at {folder}", fix="check the path; see --out")
     record = _read_record(folder)
     arrays = {}
     for name, digest in record["blake2b"].items():
-        if Path(name).name != name:
-            raise CheckpointError(f"{folder}: the file name {name!r} leaves the folder")
+        if name not in PARTS:
+            raise CheckpointError(f"{folder}: state.json names a file {name!r}, which is not ours")
         arrays[name.removesuffix(".safetensors")] = _read_arrays(folder / name, digest)
     if "model" not in arrays:
         raise CheckpointError(f"{folder}: state.json names no model.safetensors")
@@ -247,7 +335,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
             f"{folder} is not a Fathom checkpoint: it has no state.json",
             fix="give the folder that `fathom train --out` or model.save() wrote",
         ) from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise CheckpointError(f"{place} cannot be read: {error}") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise CheckpointError(f"{place} was not written by Fathom: no format {FORMAT!r} in it")
@@ -260,6 +348,11 @@ def _read_record(folder: Path) -> dict[str, Any]:
     for key, kind in (("blake2b", dict), ("model", dict), ("optimizer", dict), ("state", dict)):
         if not isinstance(record.get(key), kind):
             raise CheckpointError(f"{place}: the entry {key!r} is missing or damaged")
+    if record.pop("checksum", None) != _digest(json.dumps(record).encode()):
+        raise CheckpointError(
+            f"{place} is damaged or was edited: its checksum is not that of its content",
+            fix="use another copy of the checkpoint",
+        )
     return record
 
 

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from fathom.data.loader import DataLoader
 from fathom.engine import random
-from fathom.engine.errors import (
-    ArgumentError,
-    CheckpointError,
-    DataError,
-    DivergedError,
-    ShapeError,
-    suggest,
-)
+from fathom.engine.errors import CheckpointError, DivergedError
 from fathom.engine.tensor import Array, Tensor, no_grad
-from fathom.nn import functional as F
 from fathom.nn.module import Module
 from fathom.ops.loss import check_labels
-from fathom.optim import Optimizer, make
+from fathom.optim import Optimizer
 from fathom.train import checkpoint as checkpoints
+from fathom.train.arguments import (
+    Loss,
+    as_inputs,
+    as_targets,
+    at_least_one,
+    default_metrics,
+    find_loss,
+    find_optimizer,
+    make_validation,
+    wants_labels,
+)
 from fathom.train.callbacks import (
     Callback,
     EarlyStopping,
@@ -35,9 +38,6 @@ from fathom.train.callbacks import (
 from fathom.train.history import History
 from fathom.train.metrics import Metric, find
 from fathom.train.progress import Progress
-
-Loss = Callable[[Tensor, Any], Tensor]
-LOSSES: dict[str, Loss] = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss}
 
 
 class Trainer:
@@ -65,7 +65,9 @@ class Trainer:
         self.optimizer = optimizer
         self.metrics = metrics
         self.validation = validation
-        self.callbacks = list(callbacks)
+        # checkpoints last: they save what the others have noted
+        self.callbacks = sorted(callbacks, key=lambda c: isinstance(c, ModelCheckpoint))
+        optimizer.check_finite = True
         self.epochs = epochs
         self.rng = rng
         self.history = History()
@@ -82,7 +84,7 @@ class Trainer:
         """Train to the end, to a stop, or to Ctrl-C; the callbacks' endings always run."""
         try:
             self.tell("on_train_begin")
-            with random.use(self.rng), np.errstate(all="ignore"):
+            with random.use(self.rng):
                 while self.epoch < self.epochs and not self.stopping:
                     self.epoch += 1
                     self.tell("on_epoch_begin", self.epoch)
@@ -105,8 +107,8 @@ class Trainer:
         total, outputs, targets = 0.0, [], []
         for batch, (x, y) in enumerate(self.loader, start=1):
             self.optimizer.zero_grad()
-            output = self.model(x)
-            loss = self.loss(output, y)
+            output = self.model(Tensor(x))
+            loss = self.loss(output, Tensor(y))
             value = self.check(float(loss.item()))
             loss.backward()
             self.update()
@@ -161,24 +163,19 @@ class Trainer:
     def save(self, path: str | os.PathLike[str], extra: dict[str, Any] | None = None) -> None:
         """A checkpoint from which `fit(resume=path)` goes on, bitwise as if never stopped."""
         state = {
+            **(extra or {}),
             "epoch": self.epoch,
             "steps": self.steps,
             "random": self.rng.state_dict(),
             "history": self.history.to_dict(),
             "callbacks": {type(c).__name__: c.state_dict() for c in self.callbacks},
-            **(extra or {}),
         }
         checkpoints.save(path, self.model, self.optimizer, state, kept_weights(self.callbacks))
 
-    def resume(self, path: str | os.PathLike[str]) -> None:
+    def resume(self, saved: checkpoints.Checkpoint) -> None:
         """Take over weights, optimizer, random streams, history and callbacks' states."""
-        saved = checkpoints.load(path)
         state = saved.state["state"]
-        if "random" not in state:
-            raise CheckpointError(
-                f"{path} holds a model but no training run to resume",
-                fix="start a new fit from its weights",
-            )
+        checkpoints.check_optimizer(saved, self.optimizer)
         saved.restore(self.model)
         checkpoints.restore_optimizer(saved, self.optimizer)
         self.rng.load_state_dict(state["random"])
@@ -190,6 +187,17 @@ class Trainer:
                 callback.load_state_dict(own)
             if isinstance(callback, EarlyStopping):
                 callback.weights = dict(saved.best)
+
+
+def saved_run(path: str | os.PathLike[str]) -> checkpoints.Checkpoint:
+    """A checkpoint that holds a training run."""
+    saved = checkpoints.load(path)
+    if not {"epoch", "steps", "random", "history", "callbacks"} <= saved.state["state"].keys():
+        raise CheckpointError(
+            f"{path} holds a model but no training run to resume",
+            fix="start a new fit from its weights",
+        )
+    return saved
 
 
 # -- measuring -----------------------------------------------------------------------------------
@@ -205,7 +213,8 @@ def outputs_of(model: Module, x: Array, batch_size: int) -> Array:
     model.eval()
     try:
         with no_grad():
-            parts = [model(x[i : i + batch_size]).value() for i in range(0, len(x), batch_size)]
+            starts = range(0, len(x), batch_size)
+            parts = [model(Tensor(x[i : i + batch_size])).value() for i in starts]
     finally:
         for module, training in modes:
             object.__setattr__(module, "training", training)
@@ -217,115 +226,20 @@ def evaluate_arrays(
 ) -> dict[str, float]:
     outputs = outputs_of(model, x, size)
     with no_grad():
-        value = float(loss(Tensor(outputs), y).item())
+        value = float(loss(Tensor(outputs), Tensor(y)).item())
     return {"loss": value, **measure(metrics, outputs, y)}
 
 
-# -- arguments -----------------------------------------------------------------------------------
-
-
-def as_inputs(model: Module, x: Any, name: str = "x") -> Array:
-    """Inputs as a finite array of the model's float type, with a batch axis."""
-    array = np.asarray(x.value() if isinstance(x, Tensor) else x)
-    if array.dtype.kind in "OUS":
-        raise DataError(f"{name} holds {array.dtype.name} values, not numbers")
-    if array.ndim == 0 or len(array) == 0:
-        raise DataError(f"{name} is empty: shape {array.shape}")
-    wanted = next((p.dtype for p in model.parameters()), np.dtype(np.float32))
-    array = array.astype(wanted, copy=False) if array.dtype.kind in "fb" else array.astype(wanted)
-    refuse_non_finite(array, name)
-    return np.ascontiguousarray(array)
-
-
-def as_targets(y: Any, rows: int, dtype: Any, name: str = "y") -> Array:
-    """Targets as labels (int64) or floats, as many as there are inputs."""
-    array = np.asarray(y.value() if isinstance(y, Tensor) else y)
-    if array.ndim == 0 or len(array) != rows:
-        count = "a single number" if array.ndim == 0 else f"{len(array)} targets"
-        raise ShapeError(f"{rows} inputs, but {count} in {name}: one target for each input")
-    if array.dtype.kind in "OUS":
-        raise DataError(
-            f"{name} holds {array.dtype.name} values, not numbers",
-            fix="number the classes: classes, y = numpy.unique(y, return_inverse=True)",
-        )
-    if array.dtype.kind in "iub":
-        return array.astype(np.int64)
-    refuse_non_finite(array, name)
-    return array.astype(dtype)
-
-
-def refuse_non_finite(array: Array, name: str) -> None:
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        where = np.unravel_index(int(np.argmin(np.isfinite(array))), array.shape)
-        place = ", ".join(
-            f"{axis} {int(i)}" for axis, i in zip(("row", "column", "axis 2", "axis 3"), where)
-        )  # fmt: skip
-        raise DataError(
-            f"{name} holds {array[where]} at {place}",
-            fix="drop such rows or fill them in (reading a CSV with fathom does)",
-        )
-
-
-def find_loss(loss: Any, y: Array) -> Loss:
-    """A loss function by name; "auto" is cross-entropy for labels, squared error for floats."""
-    if loss == "auto":
-        loss = "cross_entropy" if y.dtype.kind == "i" else "mse"
-    if isinstance(loss, str):
-        if loss not in LOSSES:
-            raise ArgumentError(f"unknown loss {loss!r}", fix=suggest(loss, LOSSES))
-        loss = LOSSES[loss]
-    if not callable(loss):
-        raise ArgumentError(f"a loss is a name or a function; received {loss!r}")
-    return aligned(loss)
-
-
-def aligned(loss: Loss) -> Loss:
-    """Let a column of outputs (n, 1) meet n float targets: the one case that is unambiguous."""
-
-    def call(output: Tensor, y: Any) -> Tensor:
-        if y.dtype.kind == "f" and output.shape == (len(y), 1) and y.ndim == 1:
-            output = output.reshape(-1)
-        return loss(output, y)
-
-    return call
-
-
-def default_metrics(y: Array) -> tuple[str, ...]:
-    return ("accuracy",) if y.dtype.kind == "i" and y.ndim == 1 else ("mae", "r2")
-
-
-def at_least_one(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ArgumentError(f"{name} must be a whole number >= 1; received {value!r}")
-    return int(value)
-
-
-def check_outputs(model: Module, x: Array, y: Array) -> None:
+def check_outputs(model: Module, x: Array, y: Array, loss: Any) -> None:
     """Fail before the first step, not in the middle: shapes, and labels against outputs."""
     output = outputs_of(model, x[:1], 1)
-    if y.dtype.kind == "i" and y.ndim == 1 and output.ndim == 2:
-        check_labels(y, output.shape[1], -100)
+    if wants_labels(loss, y) and output.ndim == y.ndim + 1:
+        check_labels(y, output.shape[1], getattr(loss, "ignore_index", -100))
 
 
-def make_validation(
-    model: Module, validation_data: Any, x: Array, y: Array, split: float, rng: random.Random
-) -> tuple[Array, Array, tuple[Array, Array] | None]:
-    """Training arrays and validation arrays, given or split off at random."""
-    if validation_data is not None:
-        if split:
-            raise ArgumentError("give validation_data or validation_split, not both")
-        xv = as_inputs(model, validation_data[0], "validation x")
-        return x, y, (xv, as_targets(validation_data[1], len(xv), y.dtype, "validation y"))
-    if not split:
-        return x, y, None
-    if not 0.0 < split < 1.0 or not 1 <= round(split * len(x)) < len(x):
-        raise ArgumentError(
-            f"validation_split={split!r} of {len(x)} rows leaves nothing on one side",
-            fix="a share between 0 and 1, such as 0.1",
-        )
-    order = rng.stream("split").permutation(len(x))
-    held, kept = np.split(order, [round(split * len(x))])
-    return x[kept], y[kept], (x[held], y[held])
+def find_metrics(metrics: Any, y: Array) -> dict[str, Metric]:
+    automatic = isinstance(metrics, str) and metrics == "auto"
+    return find(default_metrics(y) if automatic else metrics or ())
 
 
 # -- what users call -------------------------------------------------------------------------
@@ -384,18 +298,15 @@ class TrainMethods:
         True
         """
         inputs = as_inputs(self, x)
-        dtype = inputs.dtype
-        targets = as_targets(y, len(inputs), dtype)
-        rng = random.Random(seed)
+        targets = as_targets(y, inputs, loss)
+        saved = None if resume is None else saved_run(resume)
+        rng = random.Random(seed if saved is None else saved.state["state"]["random"]["seed"])
+        check_outputs(self, inputs, targets, loss)
         inputs, targets, validation = make_validation(
-            self, validation_data, inputs, targets, validation_split, rng
+            self, validation_data, inputs, targets, loss, validation_split, rng
         )
-        check_outputs(self, inputs, targets)
-        if isinstance(optimizer, str):
-            optimizer = make(optimizer, self.parameters(), lr=lr)
-        elif lr is not None:
-            raise ArgumentError("give lr to the optimizer you pass, not to fit")
-        optimizer.check_finite = True
+        if validation is not None:
+            check_outputs(self, *validation, loss)
         calls = list(callbacks)
         if patience is not None:
             calls.insert(0, EarlyStopping(patience=patience))
@@ -411,16 +322,15 @@ class TrainMethods:
                 inputs, targets, at_least_one(batch_size, "batch_size"), shuffle=shuffle, rng=rng
             ),
             find_loss(loss, targets),
-            optimizer,
-            find(default_metrics(targets) if isinstance(metrics, str) and metrics == "auto"
-                 else metrics or ()),
+            find_optimizer(optimizer, self, lr),
+            find_metrics(metrics, targets),
             validation,
             calls,
             at_least_one(epochs, "epochs"),
             rng,
-        )  # fmt: skip
-        if resume is not None:
-            trainer.resume(resume)
+        )
+        if saved is not None:
+            trainer.resume(saved)
         return trainer.run()
 
     def evaluate(
@@ -434,13 +344,11 @@ class TrainMethods:
     ) -> dict[str, float]:
         """Loss and metrics on arrays, in eval mode, as a dictionary."""
         inputs = as_inputs(self, x)
-        targets = as_targets(y, len(inputs), inputs.dtype)
-        chosen = default_metrics(targets) if isinstance(metrics, str) and metrics == "auto" else (
-            metrics or ()
-        )  # fmt: skip
+        targets = as_targets(y, inputs, loss)
         size = at_least_one(batch_size, "batch_size")
-        check_outputs(self, inputs, targets)
-        return evaluate_arrays(self, inputs, targets, find_loss(loss, targets), find(chosen), size)
+        check_outputs(self, inputs, targets, loss)
+        measured, chosen = find_loss(loss, targets), find_metrics(metrics, targets)
+        return evaluate_arrays(self, inputs, targets, measured, chosen, size)
 
     def predict(self: Any, x: Any, *, batch_size: int = 1024) -> Array:
         """The outputs (n, ...) for inputs (n, ...), in eval mode, as an ndarray."""
