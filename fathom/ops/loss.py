@@ -200,6 +200,7 @@ def cross_entropy(
     labels = reshape(labels, (-1,))
     if weight is None and label_smoothing == 0.0 and not (checked == ignore_index).any():
         return reduce_loss(reshape(apply(_rows, x, labels), rest), reduction)
+    labels = where(equal(labels, ignore_index), -1, labels)  # hits no class
     return _weighted(x, labels, weight, reduction, label_smoothing, rest)
 
 
@@ -214,7 +215,7 @@ def _weighted(
             f"cross_entropy: weight needs one number for each of the {classes} classes; "
             f"received shape {class_weight.shape}"
         )
-    hit: Any = equal(unsqueeze(labels, 1), np.arange(classes))  # an ignored label hits nothing
+    hit: Any = equal(unsqueeze(labels, 1), np.arange(classes))
     row_weight = where(hit, class_weight, 0.0).astype(x.dtype).sum(axis=1)
     log_probability: Any = log_softmax(x, -1)
     loss = where(hit, -log_probability * class_weight, 0.0).sum(axis=1)
