@@ -1,0 +1,103 @@
+"""`fathom demo`: the whole way in a few seconds: train, test, save, load, predict, report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fathom.cli import console
+from fathom.cli.options import Command, json_option, option
+
+if TYPE_CHECKING:
+    from fathom.cli.training import Run
+
+
+@click.command(
+    "demo",
+    cls=Command,
+    short_help="Train on handwritten digits, test, save, reload, report.",
+    examples=("fathom demo", "fathom demo --seed 3 --out demo-3", "fathom demo --json"),
+)
+@option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("demo-out"),
+    show_default=True,
+    metavar="FOLDER",
+    help="Where everything is written.",
+)
+@option("--epochs", type=int, default=30, show_default=True, help="Passes over the training rows.")
+@option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Fixes split, first weights, order and dropout.",
+)
+@option("--open/--no-open", "open_it", default=False, help="Open the report in the browser.")
+@json_option
+def command(out: Path, epochs: int, seed: int, open_it: bool, as_json: bool) -> None:
+    """Train a network on 1,797 handwritten digits, in seconds and without a download.
+
+    Then test it on rows it has not seen, save it, load it again, check that the loaded network
+    predicts the same to the last bit, and write a report.
+    """
+    from fathom.cli import live, show, training
+    from fathom.cli.settings import Settings
+
+    file = sys.stderr if as_json else sys.stdout
+    settings = Settings(
+        "digits", layers=(512, 256), dropout=0.4, augment=True, epochs=epochs, seed=seed
+    )
+    run = training.train(
+        settings, out, views=live.view(file, False), title="Fathom demo: handwritten digits",
+        tell=lambda line: console.show(line, file=file),
+    )  # fmt: skip
+    same = _same_after_reload(run, out)
+    result = {**run.result, "reloaded_predicts_the_same": same}
+    if as_json:
+        console.print_json(result)
+    else:
+        console.show(*show.scores(run.result["scores"], run.outcome.part))
+        _tell(run, out)
+    if open_it:
+        click.launch(str(out / "report.html"))
+
+
+def _same_after_reload(run: Run, out: Path) -> bool:
+    """Whether the model read back from disk predicts the test rows the same, bit for bit."""
+    import fathom
+    from fathom.engine.errors import CheckpointError
+
+    loaded = fathom.load(out / "model")
+    x = run.prepared.scored()[1].x
+    same = loaded.predict(x).tobytes() == run.model.predict(x).tobytes()
+    if not same:
+        raise CheckpointError("the network read back from disk predicts something else")
+    return same
+
+
+def _tell(run: Run, out: Path) -> None:
+    wrong = run.outcome.wrong()
+    seconds, parameters = run.result["seconds"], run.result["parameters"]
+    console.show(
+        f"{parameters:,} parameters, {run.result['epochs']} epochs in {seconds:.1f} s",
+        f"saved to {out / 'model'}, loaded again: it predicts the same, bit for bit",
+    )
+    if len(wrong) and run.outcome.inputs is not None and run.outcome.image_shape is not None:
+        row = int(wrong[0])
+        _draw(run.outcome, row, "its most confident mistake: ")
+    console.show(
+        f"report  {out / 'report.html'}   (open it in a browser)",
+        f"next    fathom predict {out} digits --rows 0:5",
+    )
+
+
+def _draw(outcome: Any, row: int, words: str) -> None:
+    true, said = outcome.classes[outcome.targets[row]], outcome.classes[outcome.predicted[row]]
+    chance = outcome.probabilities[row].max()
+    console.show(f"{words}this {true} taken for a {said} ({chance:.0%})")
+    console.show(console.draw_image(outcome.inputs[row], outcome.image_shape))
