@@ -73,7 +73,9 @@ def test_fit_equals_the_loop_written_by_hand_bitwise(name, dropout):
 
 
 @pytest.mark.parametrize(
-    "loss", ["auto", "cross_entropy", F.cross_entropy, nn.CrossEntropyLoss()], ids=str
+    "loss",
+    ["auto", "cross_entropy", F.cross_entropy, nn.CrossEntropyLoss()],
+    ids=["auto", "name", "function", "object"],
 )
 def test_losses_by_name_function_and_object_are_the_same(loss):
     x, y = data()
@@ -115,7 +117,9 @@ def test_regression_with_a_column_of_outputs(shape, kind):
     assert history["r2"][-1] > 0.5
 
 
-@pytest.mark.parametrize("loss", ["mse", F.mse_loss, nn.MSELoss()], ids=str)
+@pytest.mark.parametrize(
+    "loss", ["mse", F.mse_loss, nn.MSELoss()], ids=["name", "function", "object"]
+)
 def test_whole_number_amounts_are_not_labels(loss):
     x, _ = data()
     y = np.arange(60) * 100  # far more than there are outputs
