@@ -5,6 +5,7 @@ import platform
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,7 +172,7 @@ class TestRefusals:
             raise PermissionError(errno.EACCES, "Permission denied", str(self))
 
         monkeypatch.setattr(Path, "mkdir", refused)
-        with pytest.raises(OutputError, match="cannot write.*Permission denied"):
+        with pytest.raises(OutputError, match=r"cannot write.*Permission denied"):
             net().save(tmp_path / "closed" / "m")
 
     def test_output_error_is_an_os_error(self, tmp_path):
