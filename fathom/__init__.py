@@ -9,7 +9,7 @@ import warnings as _warnings
 
 import numpy as _np
 
-from fathom import autograd, data, func, models, nn, ops, optim, train
+from fathom import autograd, data, func, linalg, models, nn, ops, optim, train
 from fathom.engine import random
 from fathom.engine.errors import FathomError
 from fathom.engine.random import Random, manual_seed, seed
@@ -48,6 +48,7 @@ __all__ = [
     "int32",
     "int64",
     "is_grad_enabled",
+    "linalg",
     "load",
     "manual_seed",
     "models",

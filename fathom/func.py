@@ -15,7 +15,7 @@ from fathom.engine.backward import sweep
 from fathom.engine.batching import Batched
 from fathom.engine.errors import ArgumentError, DtypeError, ShapeError
 from fathom.engine.forward import Dual, tangent_of
-from fathom.engine.levels import Taped, new_level, reenter
+from fathom.engine.levels import Taped, new_level, reenter, snapshot, taped_input
 from fathom.engine.tensor import Tensor
 from fathom.ops import broadcast_to, permute, reshape
 
@@ -74,11 +74,10 @@ def _taped(tree: Any, level: int) -> Any:
     """The leaves as recorded tensors of a new tape."""
 
     def wrap(x: Any) -> Taped:
-        out = Taped(as_leaf(x), level)
-        if out.dtype.kind != "f":
-            raise DtypeError(f"a gradient needs floats; the argument holds {out.dtype}")
-        out.requires_grad = True
-        return out
+        x = as_leaf(x)
+        if x.dtype.kind != "f":
+            raise DtypeError(f"a gradient needs floats; the argument holds {x.dtype}")
+        return taped_input(x, level)
 
     return tree_map(wrap, tree)
 
@@ -95,10 +94,18 @@ def _pull(outputs: Sequence[Any], cotangents: Sequence[Any], inputs: Any, retain
         roots, seeds = zip(*live, strict=True)
         found = sweep(roots, seeds, retain, False, wanted).found
     result = iter(found)
+    given: set[int] = set()
 
     def out(x: Any) -> Tensor:
         gradient = next(result)
-        return x.data * 0 if gradient is None else as_leaf(gradient)
+        if gradient is None:
+            return x.data * 0
+        gradient = as_leaf(gradient)
+        if type(gradient) is Tensor and not gradient.requires_grad:
+            if id(gradient) in given or not gradient.data.flags.writeable:
+                gradient = gradient.clone()  # each may be edited without changing another
+            given.add(id(gradient))
+        return gradient
 
     return tree_map(out, inputs)
 
@@ -120,7 +127,8 @@ def grad_and_value(
         numbers = _pick(args, argnums)
         with new_level() as level:
             inputs = {n: _taped(args[n], level) for n in numbers}
-            out = function(*(inputs.get(i, a) for i, a in enumerate(args)), **keywords)
+            given = tree_map(snapshot, inputs)
+            out = function(*(given.get(i, a) for i, a in enumerate(args)), **keywords)
             value, aux = out if has_aux else (out, None)
             if not isinstance(value, Tensor) or value.shape != ():
                 shape = value.shape if isinstance(value, Tensor) else type(value).__name__
@@ -170,7 +178,7 @@ def vjp(function: Function, *primals: Any, has_aux: bool = False) -> Any:
     """
     with new_level() as level:
         inputs = _taped(primals, level)
-        out = function(*inputs)
+        out = function(*tree_map(snapshot, inputs))  # it may edit what it is given
         out, aux = out if has_aux else (out, None)
     outputs = leaves(out)
 
@@ -242,7 +250,8 @@ def vmap(
     """
 
     def transformed(*args: Any, **keywords: Any) -> Any:
-        dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(args)
+        several = isinstance(in_dims, (tuple, list))
+        dims = tuple(in_dims) if several else (in_dims,) * len(args)
         if len(dims) != len(args):
             raise ArgumentError(f"vmap: in_dims has {len(dims)} entries for {len(args)} arguments")
         dims = tuple(_match_dims(d, a) for d, a in zip(dims, args, strict=True))
@@ -379,23 +388,27 @@ def jacfwd(function: Function, argnums: int | Sequence[int] = 0) -> Function:
 
     def transformed(*args: Any) -> Any:
         numbers = _pick(args, argnums)
+        chosen = tuple(args[n] for n in numbers)
+        flat = [as_leaf(x) for x in leaves(chosen)]
 
-        def columns(n: int) -> Any:
-            x = as_leaf(args[n])
+        def of_leaf(k: int, x: Any) -> Any:
+            parts = iter([*flat[:k], x, *flat[k + 1 :]])
+            given = dict(zip(numbers, tree_map(lambda _: next(parts), chosen), strict=True))
+            return function(*(given.get(i, a) for i, a in enumerate(args)))
 
-            def one(unit: Any) -> Any:
-                return jvp(
-                    lambda v: function(*(v if i == n else a for i, a in enumerate(args))),
-                    (x,), (unit,),
-                )[1]  # fmt: skip
-
-            stacked = vmap(one, out_dims=-1)(_basis(x))
+        def columns(k: int) -> Any:
+            x = flat[k]
+            stacked = vmap(
+                lambda unit: jvp(lambda v: of_leaf(k, v), (x,), (unit,))[1], out_dims=-1
+            )(_basis(x))
             return tree_map(lambda j: reshape(j, (*j.shape[:-1], *x.shape)), stacked)
 
-        found = tuple(columns(n) for n in numbers)
-        if isinstance(argnums, int):
-            return found[0]
-        return tree_map(lambda *js: tuple(js), *found) if len(leaves(found[0])) == 1 else found
+        def gather(*columns: Any) -> Any:  # one output's derivatives, by every input
+            parts = iter(columns)
+            found = tree_map(lambda _: next(parts), chosen)
+            return found[0] if isinstance(argnums, int) else found
+
+        return tree_map(gather, *(columns(k) for k in range(len(flat))))
 
     return transformed
 

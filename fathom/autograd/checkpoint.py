@@ -12,7 +12,7 @@ from fathom.engine.backward import grad
 from fathom.engine.errors import ArgumentError
 from fathom.engine.levels import watching
 from fathom.engine.primitive import record
-from fathom.engine.tensor import Tensor, enable_grad, no_grad
+from fathom.engine.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
 
 
 class _Recompute(Function):
@@ -28,7 +28,7 @@ class _Recompute(Function):
     @staticmethod
     def backward(ctx: Context, *grads: Any) -> Any:
         part: _Part = ctx.part  # type: ignore[attr-defined]
-        second = any(g.requires_grad for g in grads)
+        second = is_grad_enabled()  # create_graph: this pass is recorded itself
         saved = ctx.saved_tensors
         given = [s if s is not None else a for s, a in zip(saved, part.args, strict=False)]
         if not second:  # arguments with history stand as leaves, so that the pass ends at them

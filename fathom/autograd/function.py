@@ -8,22 +8,24 @@ from typing import Any
 
 import numpy as np
 
+from fathom.engine.backward import with_history
 from fathom.engine.batching import Batched, stack
 from fathom.engine.errors import GraphError, ShapeError
 from fathom.engine.levels import Taped, Wrapped, lower, recording
 from fathom.engine.primitive import edges
 from fathom.engine.tape import Node
-from fathom.engine.tensor import Cell, Tensor, clock, no_grad, recorded, user_site
+from fathom.engine.tensor import Cell, Tensor, clock, no_grad, user_site
 
 
 class Context:
     """What `forward` hands to `backward`: saved tensors, and any attributes one likes."""
 
-    def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
+    def __init__(self, needs_input_grad: tuple[bool, ...], level: int) -> None:
         self.needs_input_grad = needs_input_grad
+        self._level = level
+        self._recorded = level == 0  # whether the backward pass is recorded by our own level
         self._node: Any = None  # a weak reference: the node holds the context
-        self._saved: list[tuple[Tensor | None, int]] = []
-        self._outputs: tuple[Tensor, ...] = ()
+        self._saved: list[tuple[Any, int]] = []  # tensor, and which output it is (-1: none)
         self._to_save: tuple[Any, ...] = ()
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
@@ -33,17 +35,23 @@ class Context:
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
         """What was saved; outputs come back with their history, without a cycle in memory."""
-        node = None if self._node is None else self._node()
-        return tuple(
-            t if place < 0 or t is None or node is None else recorded(t.data, (node, place))
-            for t, place in self._saved
-        )
+        return tuple(self._restore(t, place) for t, place in self._saved)
 
-    def _settle(self, outputs: tuple[Tensor, ...]) -> None:
+    def _restore(self, t: Any, place: int) -> Any:
+        if not self._recorded:
+            return lower(t, self._level)
+        node = None if self._node is None else self._node()
+        if place < 0 or node is None:
+            return t
+        return with_history(t if self._level else t.data, (node, place), self._level)
+
+    def _settle(self, args: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
+        """Note which outputs and arguments (these as they came, with history) were saved."""
         places = {id(t): i for i, t in enumerate(outputs)}
+        given = {id(lower(a, self._level)): a for a in args} if self._level else {}
         for t in self._to_save:
             place = -1 if t is None else places.get(id(t), -1)
-            kept = t.detach() if t is not None and place >= 0 else t
+            kept = t.detach() if place >= 0 and not self._level else given.get(id(t), t)
             self._saved.append((kept, place))
         self._to_save = ()
 
@@ -59,8 +67,9 @@ class _Custom:
 
     def pullback(self, node: Node, gradient: Any, out: Any, ins: Sequence[Any]) -> list[Any]:
         context: Context = node.extra[0]
-        several = isinstance(gradient, tuple)
-        grads = gradient if several else (gradient,)
+        grads = gradient if isinstance(gradient, tuple) else (gradient,)
+        if context._level:  # the pass hands over our level's tensors only where it is recorded
+            context._recorded = any(getattr(a, "level", 0) == context._level for a in ins)
         raw = not any(isinstance(g, Tensor) for g in grads)
         tensors = []
         for g, shape, dtype in zip(grads, *_specs(node), strict=True):
@@ -131,7 +140,7 @@ class Function:
             )
         level = 0 if top is None else top.level
         parents = edges(args, level)
-        context = Context(tuple(p is not None for p in parents))
+        context = Context(tuple(p is not None for p in parents), level)
         with no_grad():
             out = cls.forward(context, *(lower(a, level) if level else a for a in args))
         outs = out if isinstance(out, tuple) else (out,)
@@ -141,16 +150,16 @@ class Function:
                     f"{cls.__name__}.forward returned a {type(o).__name__} as output {i}, "
                     "not a tensor"
                 )
-        context._settle(outs)
+        context._settle(args, outs)
         live = any(p is not None for p in parents) and recording(level)
-        results = cls._record(context, parents, outs, level) if live else outs
+        results = cls._record(context, args, parents, outs, level) if live else outs
         if level and not live:
             results = tuple(Taped(o, level) for o in outs)
         return results if isinstance(out, tuple) else results[0]
 
     @classmethod
     def _record(
-        cls, context: Context, parents: Any, outs: tuple[Tensor, ...], level: int
+        cls, context: Context, args: Any, parents: Any, outs: tuple[Tensor, ...], level: int
     ) -> tuple[Tensor, ...]:
         node = Node.__new__(Node)
         node.primitive = cls._primitive  # type: ignore[assignment]
@@ -160,6 +169,8 @@ class Function:
         node.shape = tuple(o.shape for o in outs) if several else outs[0].shape
         node.dtype = tuple(o.dtype for o in outs) if several else outs[0].dtype
         node.saved = tuple(t for t, place in context._saved if place < 0)
+        if level:
+            node.saved += tuple(a for a in args if getattr(a, "level", 0) == level)
         node.cells = Cell()
         node.extra = (context,)
         node.sequence = next(clock)
@@ -167,9 +178,7 @@ class Function:
         context._node = weakref.ref(node)
         results = []
         for i, o in enumerate(outs):
-            result = recorded(o.data, (node, i)) if not level else Taped(o, level)
-            if level:
-                result.edge, result.requires_grad = (node, i), True
+            result = with_history(o if level else o.data, (node, i), level)
             result.cell = node.cells
             results.append(result)
         return tuple(results)

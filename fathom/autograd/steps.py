@@ -65,11 +65,11 @@ class _Slow(Sweep):
             slot = self.pending.pop(node)
             several = isinstance(node.dtype, tuple)
             upstream = tuple(s and s[0] for s in slot) if several else slot[0]
-            if node.hooks:
+            if node.hooks or node.kept:
                 upstream = self.run_hooks(node, upstream)
             saved, out = node.saved, node.out
             with no_grad():
-                results = self.pull(node, upstream)
+                upstream, results = self.pull_hooked(node, upstream)
             number += 1
             parts = []
             for i, (parent, result) in enumerate(zip(node.parents, results, strict=True)):
@@ -120,5 +120,6 @@ def backward_steps(loss: Tensor, gradient: TensorLike | None = None) -> Iterator
     sweep = _Slow(0, False, False, ())
     sweep.give(loss.edge or loss, seed(loss, gradient, False), False)
     yield from sweep.steps()
+    sweep.finish()
     for leaf, total in sweep.leaves.values():
         accumulate(leaf, total[0], False)

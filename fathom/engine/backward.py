@@ -7,7 +7,6 @@ speaks. A chain of 150,000 nodes is as good as one of three.
 from __future__ import annotations
 
 import heapq
-import weakref
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import DtypeError, GraphError, GraphFreedError, ShapeError
+from fathom.engine.levels import taped
 from fathom.engine.tape import (
     Node,
     add_to,
@@ -23,7 +23,6 @@ from fathom.engine.tape import (
     match,
     parent_spec,
     reachable,
-    rewrap,
     scale,
 )
 from fathom.engine.tensor import (
@@ -32,6 +31,7 @@ from fathom.engine.tensor import (
     TensorLike,
     describe_site,
     is_grad_enabled,
+    recorded,
     set_grad_enabled,
     to_array,
 )
@@ -60,6 +60,8 @@ class Sweep:
     def give(self, target: Edge | Tensor, gradient: Any, fresh: bool) -> None:
         """Add a gradient to what is pending for a node's output or for a leaf."""
         if isinstance(target, Tensor):
+            if self.wanted and (id(target), -1) not in self.wanted:
+                return
             if id(target) in self.leaves:
                 add_to(self.leaves[id(target)][1], gradient)
             else:
@@ -108,7 +110,7 @@ class Sweep:
 
     def step(self, node: Node, gradient: Any) -> None:
         """Let one node speak: hooks, its rule, and on to its parents."""
-        if node.hooks:
+        if node.hooks or node.kept:
             gradient = self.run_hooks(node, gradient)
         if self.wanted:
             self.collect(node, gradient)
@@ -117,8 +119,7 @@ class Sweep:
         if node.node_hooks is None:
             results = self.pull(node, gradient)
         else:
-            gradient = self.run_prehooks(node, gradient)
-            results = self.run_posthooks(node, self.pull(node, gradient), gradient)
+            gradient, results = self.pull_hooked(node, gradient)
         if self.check is not None:
             self.check(node, gradient, results)
         owner = node.primitive.fresh
@@ -144,7 +145,7 @@ class Sweep:
         check_versions(node)
         if self.create_graph:
             ins: list[Any] = list(node.saved)
-            out = None if node.out is None else rewrap(node)
+            out = None if node.out is None else rewrap(node, self.level)
         else:
             level = self.level
             ins = [a.data if isinstance(a, Tensor) and a.level == level else a for a in node.saved]
@@ -158,12 +159,21 @@ class Sweep:
             node.free()
         return results
 
+    def finish(self) -> None:
+        """Let the hooks of leaves speak, once, on their sums."""
+        for leaf, total in self.leaves.values():
+            for hook in list((leaf.extra or {}).get("hooks", ())):
+                total[:] = self.call_hook(hook, total[0]), False
+            i = self.wanted.get((id(leaf), -1))
+            if i is not None:
+                self.found[i] = total[0] if total[1] else own(total[0])
+
     def collect(self, node: Node, gradient: Any) -> None:
         several = isinstance(gradient, tuple)
         for index in range(node.outputs):
             i = self.wanted.get((id(node), index))
             if i is not None:
-                self.found[i] = gradient[index] if several else gradient
+                self.found[i] = own(gradient[index] if several else gradient)
 
     def continues(self, node: Node) -> bool:
         """Whether anything that was asked for lies behind this node."""
@@ -183,35 +193,54 @@ class Sweep:
             for hook in list(hooks):
                 if grads[index] is not None:
                     grads[index] = self.call_hook(hook, grads[index])
+        for index, reference in (node.kept or {}).items():
+            tensor = reference()  # after all hooks, and only if it is still this node's output
+            if tensor is not None and tensor.edge == (node, index) and grads[index] is not None:
+                accumulate(tensor, grads[index], False)
         return tuple(grads) if isinstance(gradient, tuple) else grads[0]
 
     def call_hook(self, hook: Callable[[Tensor], Any], gradient: Any) -> Any:
-        replaced = hook(self.wrap(gradient))
-        if replaced is None:
+        return self.swap(gradient, hook(self.wrap(gradient)))
+
+    def swap(self, gradient: Any, replaced: Any) -> Any:
+        """What a hook returned, if anything, in place of a gradient."""
+        if replaced is None or gradient is None:
             return gradient
-        if tuple(replaced.shape) != tuple(gradient.shape):
+        if not isinstance(replaced, Tensor):
+            kind = type(replaced).__name__
+            raise DtypeError(f"a hook returned a {kind}: it must be a tensor or None")
+        if replaced.shape != gradient.shape:
             raise ShapeError(
-                f"a hook returned a gradient of shape {tuple(replaced.shape)} in place of one of "
-                f"shape {tuple(gradient.shape)}"
+                f"a hook returned a gradient of shape {replaced.shape} in place of one of "
+                f"shape {gradient.shape}"
             )
-        return self.unwrap(replaced)
+        return self.unwrap(match(replaced, gradient))
+
+    def swap_all(self, gradients: Sequence[Any], replaced: Any) -> Sequence[Any]:
+        """The same for the gradients of a node hook: a tuple, as long as what it was given."""
+        if replaced is None:
+            return gradients
+        if not isinstance(replaced, tuple) or len(replaced) != len(gradients):
+            raise GraphError(f"a node hook must return a tuple of {len(gradients)}, or None")
+        return [self.swap(g, r) for g, r in zip(gradients, replaced, strict=True)]
+
+    def pull_hooked(self, node: Node, gradient: Any) -> tuple[Any, Sequence[Any]]:
+        """The gradient as the node's hooks leave it, and what the rule made of it, likewise."""
+        gradient = self.run_prehooks(node, gradient)
+        return gradient, self.run_posthooks(node, self.pull(node, gradient), gradient)
 
     def run_prehooks(self, node: Node, gradient: Any) -> Any:
         several = isinstance(gradient, tuple)
+        grads: Sequence[Any] = gradient if several else (gradient,)
         for hook in list(node._lists()[0]):
-            grads = tuple(self.wrap(g) for g in (gradient if several else (gradient,)))
-            replaced = hook(grads)
-            if replaced is not None:
-                raw = tuple(self.unwrap(g) for g in replaced)
-                gradient = raw if several else raw[0]
-        return gradient
+            grads = self.swap_all(grads, hook(tuple(map(self.wrap, grads))))
+        return tuple(grads) if several else grads[0]
 
     def run_posthooks(self, node: Node, results: Sequence[Any], gradient: Any) -> Sequence[Any]:
         outer = gradient if isinstance(gradient, tuple) else (gradient,)
         for hook in list(node._lists()[1]):
             replaced = hook(tuple(map(self.wrap, results)), tuple(map(self.wrap, outer)))
-            if replaced is not None:
-                results = tuple(self.unwrap(g) for g in replaced)
+            results = self.swap_all(results, replaced)
         return results
 
     def wrap(self, gradient: Any) -> Any:
@@ -242,13 +271,27 @@ def sweep(
         for output, cotangent in zip(outputs, cotangents, strict=True):
             state.give(output.edge or output, seed(output, cotangent, create_graph), False)
         state.run()
-        for leaf, total in state.leaves.values():
-            for hook in list((leaf.extra or {}).get("hooks", ())):
-                total[:] = state.call_hook(hook, total[0]), False
-            i = state.wanted.get((id(leaf), -1))
-            if i is not None:
-                state.found[i] = total[0]
+        state.finish()
     return state
+
+
+def rewrap(node: Node, level: int) -> Any:
+    """The saved output as a tensor with its history, without keeping a cycle alive."""
+    if isinstance(node.dtype, tuple):
+        return tuple(with_history(data, (node, i), level) for i, data in enumerate(node.out))
+    return with_history(node.out, (node, 0), level)
+
+
+def with_history(data: Any, edge: Edge, level: int) -> Tensor:
+    """A recorded tensor of any level; whole numbers (indices) are constants."""
+    if data.dtype.kind != "f":
+        return data if isinstance(data, Tensor) else Tensor(data)
+    return taped(data, level, edge) if level else recorded(data, edge)
+
+
+def own(gradient: Any) -> Any:
+    """A gradient that may be edited without changing another: arrays are shared on the way."""
+    return gradient.copy() if gradient.__class__ is np.ndarray else gradient
 
 
 def seed(output: Tensor, cotangent: TensorLike | None, create_graph: bool) -> Any:
@@ -284,14 +327,25 @@ def seed(output: Tensor, cotangent: TensorLike | None, create_graph: bool) -> An
 
 
 def backward(
-    outputs: Sequence[Tensor],
-    cotangents: Sequence[TensorLike | None],
+    tensors: Tensor | Sequence[Tensor],
+    grad_tensors: TensorLike | Sequence[TensorLike | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
     inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
-    """Accumulate gradients into the `grad` of leaves (of `inputs` only, if given)."""
+    """Accumulate gradients into the `grad` of leaves (of `inputs` only, if given).
+
+    Several outputs are differentiated in one pass, as their sum weighted by `grad_tensors`
+    would be; a single number may go without.
+
+    >>> import fathom
+    >>> x = fathom.tensor([1.0, 2.0], requires_grad=True)
+    >>> backward([x.sum(), (x * x).sum()])
+    >>> x.grad
+    tensor([3., 5.])
+    """
     retain = create_graph if retain_graph is None else retain_graph
+    outputs, cotangents = _roots(tensors, grad_tensors)
     if inputs is None:
         state = sweep(outputs, cotangents, retain, create_graph)
         for leaf, total in state.leaves.values():
@@ -303,7 +357,19 @@ def backward(
     state = sweep(outputs, cotangents, retain, create_graph, wanted)
     for tensor, gradient in zip(wanted, state.found, strict=True):
         if gradient is not None:
-            accumulate(tensor, gradient, False)
+            accumulate(tensor, gradient, gradient.__class__ is np.ndarray)
+
+
+def _roots(outputs: Any, cotangents: Any) -> tuple[list[Tensor], list[Any]]:
+    """Outputs and cotangents as lists; one tensor may stand for a list of one."""
+    if isinstance(outputs, Tensor):
+        alone = not isinstance(cotangents, (list, tuple))
+        return [outputs], [cotangents] if alone else list(cotangents)
+    roots = list(outputs)
+    found = [None] * len(roots) if cotangents is None else list(cotangents)
+    if not roots or len(found) != len(roots):
+        raise GraphError(f"{len(roots)} outputs and {len(found)} gradients: one for each is needed")
+    return roots, found
 
 
 def accumulate(leaf: Tensor, gradient: Any, owned: bool) -> None:
@@ -314,7 +380,7 @@ def accumulate(leaf: Tensor, gradient: Any, owned: bool) -> None:
         else:
             leaf.grad.data += gradient
     elif isinstance(gradient, Tensor):
-        leaf.grad = gradient
+        leaf.grad = gradient if owned else gradient.clone()
     else:
         leaf.grad = Tensor(gradient if owned else gradient.copy())
 
@@ -337,14 +403,8 @@ def grad(
     >>> fathom.autograd.grad(x * x, x)
     (tensor(6.),)
     """
-    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    roots, cotangents = _roots(outputs, grad_outputs)
     wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    if grad_outputs is None:
-        cotangents: list[Any] = [None] * len(roots)
-    elif isinstance(outputs, Tensor) and not isinstance(grad_outputs, (list, tuple)):
-        cotangents = [grad_outputs]
-    else:
-        cotangents = list(grad_outputs)  # type: ignore[arg-type]
     for i, tensor in enumerate(wanted):
         if not tensor.requires_grad:
             raise GraphError(f"input {i} does not require grad", fix="x.requires_grad_()")
@@ -358,18 +418,3 @@ def grad(
                 fix="pass allow_unused=True to get None for it",
             )
     return tuple(state.wrap(g) for g in found)
-
-
-def retain(tensor: Tensor) -> None:
-    """Let the sweep leave the gradient of an intermediate value in its `grad`."""
-    if tensor.extra is not None and tensor.extra.get("retains"):
-        return
-    tensor.extra = {**(tensor.extra or {}), "retains": True}
-    reference = weakref.ref(tensor)
-
-    def keep(gradient: Tensor) -> None:
-        target = reference()
-        if target is not None:
-            target.grad = gradient if target.grad is None else target.grad + gradient
-
-    tensor.register_hook(keep)

@@ -35,20 +35,16 @@ class Batched(Wrapped):
     def size(self) -> int:
         return int(np.prod(self.data.shape[1:], dtype=np.int64))
 
-    @property
-    def requires_grad(self) -> bool:
-        return False
+    def detach(self) -> Tensor:
+        return Batched(self.data.detach(), self.level)
 
-    @requires_grad.setter
-    def requires_grad(self, value: bool) -> None: ...
-
-    def item(self) -> Any:
+    def item(self, *_: Any, **__: Any) -> Any:
         raise GraphError(
-            "item() inside vmap: there is one value for each row of the batch, not one",
-            fix="use fathom.where instead of Python's if",
+            "a value was asked for inside vmap: there is one for each row of the batch, not one",
+            fix="use fathom.where instead of Python's if, and fathom's functions for NumPy's",
         )
 
-    __bool__ = __float__ = __int__ = item
+    __bool__ = __float__ = __int__ = __array__ = tolist = numpy = item
 
     def __repr__(self) -> str:
         return f"Batched({len(self.data)} rows of shape {self.shape}, level {self.level})"

@@ -92,6 +92,18 @@ class OutputError(FathomError, OSError):
     __str__ = FathomError.__str__
 
 
+class FathomWarning(UserWarning):
+    """Base of all warnings Fathom gives: likely mistakes that are no errors."""
+
+
+class OuterBroadcastWarning(FathomWarning):
+    """An elementwise result is far larger than both inputs: a missing axis, most likely."""
+
+
+class FreedGraphWarning(FathomWarning):
+    """A new operation joins a graph that backward has freed, as in `total += loss`."""
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """The nearest known name as a question, then all of them: the `fix` of a misspelling.
 

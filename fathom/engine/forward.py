@@ -16,13 +16,6 @@ class Dual(Wrapped):
         super().__init__(primal, level)
         self.tangent = tangent
 
-    @property
-    def requires_grad(self) -> bool:
-        return False
-
-    @requires_grad.setter
-    def requires_grad(self, value: bool) -> None: ...
-
     @staticmethod
     def interpret(primitive: Primitive, args: Any, params: dict[str, Any], level: int) -> Any:
         primals = [lower(a, level) for a in args]

@@ -16,7 +16,7 @@ from typing import Any
 
 from fathom.engine.errors import GraphError
 from fathom.engine.primitive import Primitive, apply, edges, kept, node_of, record
-from fathom.engine.tensor import MODE, Mode, Tensor
+from fathom.engine.tensor import MODE, Edge, Mode, Tensor
 
 _numbers = itertools.count(1)
 
@@ -25,14 +25,40 @@ class Wrapped(Tensor):
     """A tensor above level 0. Subclasses say what their level does with an operation."""
 
     level: int
+    taped = False  # whether a tape of this level records what is done with it
 
     def __init__(self, data: Any, level: int) -> None:
         self.data = data if isinstance(data, Tensor) else Tensor(data)
         self.level = level
 
+    @property
+    def requires_grad(self) -> bool:
+        if MODE.get().special is None:  # asked by the level 0 of `apply`: no level is open
+            raise outlived("an operation")
+        return self.taped
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None: ...
+
+    def detach(self) -> Tensor:
+        return self.data.detach()
+
+    def clone(self) -> Tensor:
+        return self * 1
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.data!r}, level {self.level})"
+
     @staticmethod
     def interpret(primitive: Primitive, args: Any, params: dict[str, Any], level: int) -> Any:
         raise NotImplementedError
+
+
+def outlived(what: str) -> GraphError:
+    return GraphError(
+        f"{what}: a tensor outlived the transform that made it",
+        fix="return values from the function you transform, do not store them outside",
+    )
 
 
 class Taped(Wrapped):
@@ -42,9 +68,7 @@ class Taped(Wrapped):
     def interpret(primitive: Primitive, args: Any, params: dict[str, Any], level: int) -> Any:
         out = apply(primitive, *(lower(a, level) for a in args), **params)
         outs = out if isinstance(out, tuple) else (out,)
-        needs_grad = any(
-            isinstance(a, Taped) and a.level == level and a.requires_grad for a in args
-        )
+        needs_grad = any(isinstance(a, Taped) and a.level == level and a.taped for a in args)
         wrapped = [Taped(o, level) for o in outs]
         if needs_grad and primitive.rules and recording(level):
             several = isinstance(out, tuple)
@@ -52,11 +76,37 @@ class Taped(Wrapped):
             dtype = tuple(o.dtype for o in outs) if several else outs[0].dtype
             parents = edges(args, level)
             node = node_of(primitive, params, parents, out, shape, dtype)
-            node.saved = kept(primitive, args, parents)
+            node.saved = tuple([snapshot(a) for a in kept(primitive, args, parents)])
             for i, tensor in enumerate(wrapped):
                 if tensor.dtype.kind == "f":
-                    tensor.edge, tensor.requires_grad = (node, i), True
+                    tensor.edge, tensor.taped = (node, i), True
         return tuple(wrapped) if isinstance(out, tuple) else wrapped[0]
+
+
+_input = Primitive("input", "general", lambda x: x, listed=False)
+
+
+def taped_input(data: Any, level: int) -> Taped:
+    """What a transform differentiates by: known by its node, so that it may be edited in place."""
+    node = node_of(_input, {}, (), None, data.shape, data.dtype)
+    node.saved = ()
+    return taped(data, level, (node, 0))
+
+
+def taped(data: Any, level: int, edge: Edge) -> Taped:
+    """A recorded tensor of a level."""
+    out = Taped(data, level)
+    out.edge, out.taped = edge, True
+    return out
+
+
+def snapshot(value: Any) -> Any:
+    """A taped tensor as it is now: after an in-place edit it stands for another value."""
+    if not isinstance(value, Taped):
+        return value
+    copy = Taped.__new__(Taped)
+    copy.__dict__.update(value.__dict__)
+    return copy
 
 
 def lower(value: Any, level: int) -> Any:
@@ -78,10 +128,7 @@ def interpret(primitive: Primitive, args: Any, params: dict[str, Any], mode: Mod
             top = a
     if top is not None:
         if not any(number == top.level for number, _ in mode.levels):
-            raise GraphError(
-                f"{primitive.name}: a tensor outlived the transform that made it",
-                fix="return values from the function you transform, do not store them outside",
-            )
+            raise outlived(primitive.name)
         return top.interpret(primitive, args, params, top.level)
     grad = mode.grad and all(entered for _, entered in mode.levels)
     if mode.watch is not None:

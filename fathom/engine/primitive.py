@@ -17,7 +17,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fathom.engine.errors import DtypeError, FathomError, ShapeError, mark_axes
+from fathom.engine.errors import (
+    DtypeError,
+    FathomError,
+    FreedGraphWarning,
+    OuterBroadcastWarning,
+    ShapeError,
+    mark_axes,
+)
 from fathom.engine.tape import Node, scale
 from fathom.engine.tensor import (
     MODE,
@@ -25,10 +32,12 @@ from fathom.engine.tensor import (
     Cell,
     Tensor,
     clock,
+    describe_site,
     recorded,
     share_cell,
     to_array,
     user_site,
+    warn_once,
 )
 
 Rule = Callable[..., Any]
@@ -36,7 +45,7 @@ Partial = Callable[..., Any] | float  # a rule, or a constant slope
 F = TypeVar("F", bound=Callable[..., Any])
 
 TABLE: dict[str, Primitive] = {}  # every primitive by name
-_FLOAT64 = np.dtype(np.float64)
+_FLOAT64, _FLOAT16 = np.dtype(np.float64), np.dtype(np.float16)
 
 
 @dataclass(slots=True, eq=False)
@@ -248,20 +257,27 @@ def record(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any], 
             values.append(a)
     try:
         out = primitive.forward(*values, **params)
+    except FathomError:
+        raise
     except (ValueError, TypeError, IndexError) as error:
         out = retry(primitive, values, params, error)
     if out.__class__ is not np.ndarray:
         if out.__class__ is tuple:
             return _several(primitive, args, params, grad and needs_grad, tensors, out, values)
         out = np.asarray(out)
-    if out.dtype is _FLOAT64 and not primitive.casts:
+    if (out.dtype is _FLOAT64 or out.dtype is _FLOAT16) and not primitive.casts:
         out = settle(out, values)
+    if out.nbytes > LARGE and primitive.form == "elementwise":
+        check_broadcast(primitive, out, values)
     if not tensors and _plain(values):
         return out
     result = Tensor.__new__(Tensor)
     result.data = out
-    if grad and needs_grad and primitive.rules and out.dtype.kind == "f":
+    if needs_grad and grad and primitive.rules and out.dtype.kind == "f":
         parents = edges(args)
+        for p in parents:
+            if p.__class__ is tuple and p[0].saved is None:
+                joins_freed(primitive, p[0])
         node = node_of(primitive, params, parents, out, out.shape, out.dtype)
         node.saved = kept(primitive, args, parents)
         result.requires_grad = True
@@ -275,15 +291,23 @@ def record(primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any], 
 def record_unary(primitive: Primitive, x: Tensor, params: dict[str, Any], grad: bool) -> Tensor:
     """`record` for an elementwise operation of one tensor: most nodes, so the short way."""
     data = x.data
-    out = primitive.forward(data)
+    try:
+        out = primitive.forward(data)
+    except FathomError:
+        raise
+    except (ValueError, TypeError, IndexError) as error:
+        out = retry(primitive, [data], params, error)
     if out.__class__ is not np.ndarray:
         out = np.asarray(out)
     if out.dtype is not data.dtype:
         out = settle(out, (data,))
     result = Tensor.__new__(Tensor)
     result.data = out
-    if grad and x.requires_grad and primitive.rules:
-        node = node_of(primitive, params, (x.edge or x,), out, out.shape, out.dtype)
+    if x.requires_grad and grad and primitive.rules:
+        edge = x.edge
+        if edge is not None and edge[0].saved is None:
+            joins_freed(primitive, edge[0])
+        node = node_of(primitive, params, (edge or x,), out, out.shape, out.dtype)
         node.saved = (x,) if primitive.save_in else _NOTHING
         result.requires_grad = True
         result.edge = (node, 0)
@@ -383,14 +407,40 @@ def settle(out: Array, values: Sequence[Any]) -> Array:
     As in PyTorch, arrays with axes decide before those without, and whole numbers take the
     float type of their partner (float32 alone).
     """
-    if out.dtype is not _FLOAT64:
+    if out.dtype is not _FLOAT64 and out.dtype is not _FLOAT16:
         return out
     arrays = [v for v in values if isinstance(v, (np.ndarray, np.generic)) and v.dtype.kind == "f"]
     deciding = [v for v in arrays if v.ndim] or arrays
-    if any(v.dtype is _FLOAT64 for v in deciding):
+    if any(v.dtype is out.dtype for v in deciding):
         return out
     kinds = [v.dtype for v in deciding]
     return out.astype(np.result_type(*kinds) if kinds else np.float32)
+
+
+# -- likely mistakes -------------------------------------------------------------------------------
+
+LARGE, OUTER = 1 << 26, 64  # bytes, and times larger than both inputs
+
+
+def check_broadcast(primitive: Primitive, out: Array, values: Sequence[Any]) -> None:
+    """Warn of a large result made of small inputs: (n, 1) - (n,) is (n, n)."""
+    if len(values) > 1 and all(np.size(v) * OUTER <= out.size for v in values):
+        shapes = " and ".join(str(np.shape(v)) for v in values)
+        warn_once(
+            OuterBroadcastWarning,
+            f"{primitive.name} of {shapes} gives {out.shape}, {out.nbytes >> 20} MB: an outer "
+            "product by broadcasting; if that is not meant, reshape the inputs to one shape",
+        )
+
+
+def joins_freed(primitive: Primitive, node: Node) -> None:
+    """Warn of `total += loss` after `loss.backward()`: a graph that grows and is of no use."""
+    warn_once(
+        FreedGraphWarning,
+        f"{primitive.name} is recorded on the result of {node.primitive.name} "
+        f"({describe_site(node.site)}), whose graph backward has freed; for a running total use "
+        "loss.item() or loss.detach(), for another gradient backward(retain_graph=True)",
+    )
 
 
 # -- when something does not fit -------------------------------------------------------------------
@@ -398,8 +448,6 @@ def settle(out: Array, values: Sequence[Any]) -> Array:
 
 def retry(primitive: Primitive, values: list[Any], params: dict[str, Any], error: Exception) -> Any:
     """Second chance with lists turned into arrays, else an error that teaches."""
-    if isinstance(error, FathomError):
-        raise error
     arrays = [to_array(v) if isinstance(v, (list, tuple)) else v for v in values]
     if any(a is not v for a, v in zip(arrays, values, strict=True)):
         return primitive.forward(*arrays, **params)

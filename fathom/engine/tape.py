@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ReferenceType
 
 import numpy as np
 
@@ -21,7 +22,6 @@ from fathom.engine.tensor import (
     Site,
     Tensor,
     describe_site,
-    recorded,
 )
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ class Node:
     cells: Cell | None = None  # of the saved output
     site: Site | None = None
     hooks: dict[int, list[Any]] | None = None
+    kept: dict[int, ReferenceType[Tensor]] | None = None  # outputs whose gradient is retained
     node_hooks: tuple[list[Any], list[Any]] | None = None
+    watched: bool = False  # whether anyone waits for this node's gradient
     layer: str = ""  # path of the module, known in anomaly mode
 
     @property
@@ -84,13 +86,8 @@ class Node:
 
     def _lists(self) -> tuple[list[Any], list[Any]]:
         if self.node_hooks is None:
-            self.node_hooks = ([], [])
+            self.node_hooks, self.watched = ([], []), True
         return self.node_hooks
-
-    @property
-    def watched(self) -> bool:
-        """Whether a hook waits for this node."""
-        return self.hooks is not None or self.node_hooks is not None
 
     def free(self) -> None:
         self.saved = self.out = self.extra = self.cells = None
@@ -124,7 +121,7 @@ def parent_spec(parent: Edge | Tensor) -> Spec:
 
 def add_to(slot: list[Any], gradient: Any) -> None:
     """Add a further contribution to a gradient under way."""
-    if slot[1] and slot[0].__class__ is np.ndarray:
+    if slot[1] and slot[0].__class__ is np.ndarray and gradient.__class__ is np.ndarray:
         np.add(slot[0], gradient, out=slot[0])
     else:
         slot[0] = slot[0] + gradient
@@ -164,13 +161,6 @@ def scale(g: Any, slope: Any, out: Any, ins: Sequence[Any]) -> Any:
 def key(tensor: Tensor) -> tuple[int, int]:
     """What identifies a tensor in a sweep: its node and output, or the leaf itself."""
     return (id(tensor), -1) if tensor.edge is None else (id(tensor.edge[0]), tensor.edge[1])
-
-
-def rewrap(node: Node) -> Any:
-    """The saved output as a tensor with its history, without keeping a cycle alive."""
-    if isinstance(node.dtype, tuple):
-        return tuple(recorded(data, (node, i)) for i, data in enumerate(node.out))
-    return recorded(node.out, (node, 0))
 
 
 def check_versions(node: Node) -> None:

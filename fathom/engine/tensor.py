@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import sys
+import warnings
+import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -219,25 +221,23 @@ class Tensor(TensorMethods):
         return "tensor(" + ", ".join(parts) + ")"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        if self.edge is not None:
-            raise GraphError(
-                "only leaves can be deep-copied; this tensor was made by "
-                f"{self.edge[0].primitive.name}",
-                fix="use .detach() first",
-            )
+        self._leaves_only("deep-copied")
         copy = _rebuild(type(self), self.value().copy(), self.requires_grad, self.name)
         memo[id(self)] = copy
         copy.grad = None if self.grad is None else self.grad.__deepcopy__(memo)
         return copy
 
     def __reduce__(self) -> tuple[Any, ...]:
+        self._leaves_only("pickled")
+        return (_rebuild, (type(self), self.value(), self.requires_grad, self.name))
+
+    def _leaves_only(self, what: str) -> None:
         if self.edge is not None:
+            name = self.edge[0].primitive.name
             raise GraphError(
-                "only leaves can be pickled; this tensor was made by "
-                f"{self.edge[0].primitive.name}",
+                f"only leaves can be {what}; this tensor was made by {name}",
                 fix="use .detach() first",
             )
-        return (_rebuild, (type(self), self.value(), self.requires_grad, self.name))
 
     # -- gradients ----------------------------------------------------------------------
 
@@ -277,13 +277,12 @@ class Tensor(TensorMethods):
         return Removable(_hooks_of(self), hook)
 
     def retain_grad(self) -> None:
-        """Keep the gradient of this intermediate value in its `grad`."""
-        from fathom.engine.backward import retain
-
+        """Keep the gradient of this intermediate value, as its hooks leave it, in its `grad`."""
         if not self.requires_grad:
             raise GraphError("retain_grad() needs a tensor that requires grad")
         if self.edge is not None:
-            retain(self)
+            node, index = self.edge
+            node.kept, node.watched = {**(node.kept or {}), index: weakref.ref(self)}, True
 
 
 def recorded(data: Any, edge: Edge) -> Tensor:
@@ -394,12 +393,25 @@ def describe_site(site: Site | None) -> str:
     """`file.py:12` of a site; the line is worked out only now."""
     if site is None:
         return "an unknown line"
+    return f"{site[0].co_filename}:{_line(site)}"
+
+
+def _line(site: Site) -> int:
     code, instruction = site
-    line = next(
-        (row for low, high, row in code.co_lines() if low <= instruction < high and row),
-        code.co_firstlineno,
-    )
-    return f"{code.co_filename}:{line}"
+    rows = (row for low, high, row in code.co_lines() if low <= instruction < high and row)
+    return next(rows, code.co_firstlineno)
+
+
+_warned: set[tuple[type[Warning], str, int]] = set()
+
+
+def warn_once(kind: type[Warning], message: str) -> None:
+    """A warning that points at the user's line: one a line, whatever the warning filters."""
+    site = user_site()
+    place = kind, site[0].co_filename, _line(site)
+    if place not in _warned:
+        _warned.add(place)
+        warnings.warn_explicit(f"{describe_site(site)}: {message}", *place)
 
 
 # -- hooks -----------------------------------------------------------------------------------
@@ -428,7 +440,7 @@ def _hooks_of(tensor: Tensor) -> list[Any]:
     if tensor.edge is not None:
         node, index = tensor.edge
         if node.hooks is None:
-            node.hooks = {}
+            node.hooks, node.watched = {}, True
         return node.hooks.setdefault(index, [])
     if tensor.extra is None:
         tensor.extra = {}
@@ -454,14 +466,10 @@ def is_grad_enabled() -> bool:
     return MODE.get().grad
 
 
-class set_grad_enabled:
+class GradMode:
     """Record operations (True) or not (False) inside the block; also a decorator.
 
     On a generator function the mode holds only while the generator runs, not while it waits.
-
-    >>> with set_grad_enabled(False):
-    ...     is_grad_enabled()
-    False
     """
 
     def __init__(self, mode: bool) -> None:
@@ -488,7 +496,7 @@ class set_grad_enabled:
 
         @functools.wraps(function)
         def wrapped(*args: Any, **keywords: Any) -> Any:
-            with set_grad_enabled(self._mode):
+            with GradMode(self._mode):
                 return function(*args, **keywords)
 
         return wrapped
@@ -498,7 +506,7 @@ class set_grad_enabled:
         resume, value = inner.send, None
         try:
             while True:
-                with set_grad_enabled(self._mode):
+                with GradMode(self._mode):
                     out = resume(value)
                 try:
                     resume, value = inner.send, (yield out)
@@ -509,11 +517,36 @@ class set_grad_enabled:
         except StopIteration as stop:
             return stop.value
         finally:
-            with set_grad_enabled(self._mode):
+            with GradMode(self._mode):
                 inner.close()
 
 
-class no_grad(set_grad_enabled):
+class set_grad_enabled(GradMode):
+    """Record operations (True) or not (False): from here on, or inside a `with` block.
+
+    Also a decorator; as in PyTorch, the plain statement takes effect at once.
+
+    >>> with set_grad_enabled(False):
+    ...     is_grad_enabled()
+    False
+    """
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__(mode)
+        super().__enter__()
+        self._open = False
+
+    def __enter__(self) -> None:
+        if self._open:  # the first block was opened by the constructor
+            super().__enter__()
+        self._open = True
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        super().__exit__()
+        return super().__call__(function)
+
+
+class no_grad(GradMode):
     """Do not record operations: a context manager and a decorator.
 
     >>> import fathom
@@ -527,7 +560,7 @@ class no_grad(set_grad_enabled):
         super().__init__(False)
 
 
-class enable_grad(set_grad_enabled):
+class enable_grad(GradMode):
     """Record operations again inside `no_grad`."""
 
     def __init__(self) -> None:

@@ -63,10 +63,13 @@ def reduced_shape(shape: Sequence[int], axes: Sequence[int], keepdims: bool) -> 
     return tuple(n for i, n in enumerate(shape) if i not in axes)
 
 
-def operand(x: Any, name: str) -> Any:
-    """An argument as a tensor or array; lists and numbers become tensors."""
+def operand(x: Any, name: str) -> Tensor:
+    """An argument as a tensor; lists and numbers become tensors, arrays stay what they are.
+
+    (An array has all that is asked of a tensor here, and so goes by its type.)
+    """
     if isinstance(x, (Tensor, np.ndarray)):
-        return x
+        return x  # type: ignore[return-value]
     try:
         return Tensor(x)
     except FathomError as error:

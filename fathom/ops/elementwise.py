@@ -15,6 +15,7 @@ import numpy as np
 from fathom.engine.errors import ArgumentError, DtypeError, suggest
 from fathom.engine.primitive import TABLE, apply, broadcast_shape, elementwise, general
 from fathom.engine.tensor import Tensor, TensorLike
+from fathom.ops.axes import operand
 
 __all__ = [
     "abs",
@@ -47,9 +48,9 @@ __all__ = [
     "less",
     "less_equal",
     "log",
-    "log10",
     "log1p",
     "log2",
+    "log10",
     "logical_and",
     "logical_not",
     "logical_or",
@@ -181,22 +182,34 @@ def less_equal(x: TensorLike, y: TensorLike) -> Tensor:
     """x <= y, elementwise, as booleans."""
 
 
-@elementwise(np.logical_and)
+def _truth(ufunc: Any) -> Callable[..., Any]:
+    """A logical function of numbers: NumPy's would take a text or any other object for true."""
+
+    def forward(*values: Any) -> Any:
+        for v in values:
+            if not isinstance(v, (np.ndarray, np.generic, int, float, list)):
+                raise TypeError("not a number")
+        return ufunc(*values)
+
+    return forward
+
+
+@elementwise(_truth(np.logical_and))
 def logical_and(x: TensorLike, y: TensorLike) -> Tensor:
     """Both are true (not zero)."""
 
 
-@elementwise(np.logical_or)
+@elementwise(_truth(np.logical_or))
 def logical_or(x: TensorLike, y: TensorLike) -> Tensor:
     """At least one is true (not zero)."""
 
 
-@elementwise(np.logical_not)
+@elementwise(_truth(np.logical_not))
 def logical_not(x: TensorLike) -> Tensor:
     """Is zero."""
 
 
-@elementwise(np.logical_xor)
+@elementwise(_truth(np.logical_xor))
 def logical_xor(x: TensorLike, y: TensorLike) -> Tensor:
     """Exactly one is true (not zero)."""
 
@@ -286,6 +299,7 @@ def nan_to_num(
     >>> fathom.nan_to_num(fathom.tensor([1.0, float("nan"), float("inf")]), posinf=9.0)
     tensor([1., 0., 9.])
     """
+    x = operand(x, "nan_to_num")
     return apply(_clean, x, nan=nan, posinf=posinf, neginf=neginf)
 
 
@@ -435,9 +449,7 @@ def log2(x: TensorLike) -> Tensor:
     """Logarithm to base 2."""
 
 
-@elementwise(
-    np.log10, (lambda z, x: 1.0 / (x * LN10),), saves="in", domain=((0.1, 5.0),), cost=8.0
-)
+@elementwise(np.log10, (lambda z, x: 1.0 / (x * LN10),), saves="in", domain=((0.1, 5.0),), cost=8.0)
 def log10(x: TensorLike) -> Tensor:
     """Logarithm to base 10."""
 
@@ -670,4 +682,4 @@ def astype(x: TensorLike, dtype: Any) -> Tensor:
         raise DtypeError(f"astype: {dtype!r} is not an element type") from None
     if wanted.kind not in "fiub" or wanted.itemsize > 8:
         raise DtypeError(f"astype: a tensor holds floats, whole numbers or booleans, not {wanted}")
-    return apply(_cast, x, dtype=wanted)
+    return apply(_cast, operand(x, "astype"), dtype=wanted)

@@ -220,7 +220,9 @@ class Plan:
         if full and size >= 2 * BLOCK and all(a.flags.c_contiguous for a in arrays):
             return self.in_blocks(arrays, shape, dtype)
         out = self.run(arrays, dtype, shape if full else None)
-        return out if out.shape == shape else np.broadcast_to(out, shape).copy()
+        if out.shape == shape and self.root.args:
+            return out
+        return np.broadcast_to(out, shape).copy()  # a variable alone must not share its memory
 
     def in_blocks(self, arrays: list[Array], shape: tuple[int, ...], dtype: Any) -> Array:
         out = np.empty(shape, dtype)

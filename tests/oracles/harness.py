@@ -174,3 +174,35 @@ def compare_vmap(case: Case, shapes: Sequence[tuple[int, ...]]) -> None:
                 [slope(*map(fathom.Tensor, row(k)))[0][i].numpy() for k in range(size)]
             )
             np.testing.assert_allclose(batched[i].numpy(), single, rtol=1e-10, atol=1e-10)
+
+
+def compare_float32(case: Case, shapes: Sequence[tuple[int, ...]], torch: Any) -> None:
+    """Float32 in, float32 (or whole numbers, or booleans) out, as in PyTorch."""
+    arrays = [a.astype(np.float32) for a in inputs_of(case, shapes, "plain")]
+    ours = case.ours(*(fathom.Tensor(a, True) for a in arrays))
+    theirs = case.theirs(*map(torch.tensor, arrays))
+    assert ours.dtype == theirs.numpy().dtype
+    np.testing.assert_allclose(ours.detach().numpy(), theirs.numpy(), rtol=3e-5, atol=3e-6)
+    if ours.requires_grad and ours.size:
+        inputs = [fathom.Tensor(a, True) for a in arrays]
+        gradients = fathom.autograd.grad(case.ours(*inputs).sum(), inputs, allow_unused=True)
+        assert all(g is None or g.dtype == np.float32 for g in gradients)
+
+
+LAYOUTS = ("plain", "strided", "reversed", "fortran")
+
+
+def check(case: Case, what: str, torch: Any) -> None:
+    """One case over all its shapes: in a memory layout, in forward mode, batched, in float32."""
+    for shapes in case.shapes:
+        if what == "jvp":
+            compare_jvp(case, inputs_of(case, shapes, "plain"), torch)
+        elif what == "vmap":
+            compare_vmap(case, shapes)
+        elif what == "float32":
+            compare_float32(case, shapes, torch)
+        else:
+            compare(case, inputs_of(case, shapes, what), torch)
+
+
+CHECKS = (*LAYOUTS, "jvp", "vmap", "float32")

@@ -1,0 +1,371 @@
+"""Special functions: the error function, the gamma family, sums of exponentials.
+
+NumPy has none of the first two, so they are computed here: erf and erfc by the rational
+approximations of Cody (1969), the gamma family by its asymptotic series after a shift.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fathom.engine.errors import DtypeError
+from fathom.engine.primitive import apply, elementwise, general
+from fathom.engine.tensor import Array, Tensor, TensorLike
+from fathom.ops.axes import operand
+from fathom.ops.elementwise import as_float, div, equal, exp, greater, log, mul, neg, sigmoid, where
+
+__all__ = [
+    "digamma",
+    "erf",
+    "erfc",
+    "erfinv",
+    "lgamma",
+    "logaddexp",
+    "logaddexp2",
+    "logsigmoid",
+    "polygamma",
+    "softplus",
+    "xlogy",
+]
+
+
+# -- the error function ------------------------------------------------------------------------
+# W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969);
+# coefficients of the program CALERF. Highest powers first.
+
+_SMALL = (1.85777706184603153e-1, 3.16112374387056560, 1.13864154151050156e2,
+          3.77485237685302021e2, 3.20937758913846947e3)  # fmt: skip
+_SMALL_Q = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3,
+            2.84423683343917062e3)  # fmt: skip
+_MIDDLE = (2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594,
+           6.61191906371416295e1, 2.98635138197400131e2, 8.81952221241769090e2,
+           1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725e3)  # fmt: skip
+_MIDDLE_Q = (1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2,
+             1.62138957456669019e3, 3.29079923573345963e3, 4.36261909014324716e3,
+             3.43936767414372164e3, 1.23033935480374942e3)  # fmt: skip
+_LARGE = (1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1,
+          1.25781726111229246e-1, 1.60837851487422766e-2, 6.58749161529837803e-4)  # fmt: skip
+_LARGE_Q = (1.0, 2.56852019228982242, 1.87295284992346725, 5.27905102951428412e-1,
+            6.05183413124413191e-2, 2.33520497626869185e-3)  # fmt: skip
+_ROOT_PI = math.sqrt(math.pi)
+
+
+def _polynomial(coefficients: Sequence[float], x: Array) -> Array:
+    """Horner's scheme, highest power first."""
+    out = np.full_like(x, coefficients[0])
+    for c in coefficients[1:]:
+        out *= x
+        out += c
+    return out
+
+
+def _ratio(above: Sequence[float], below: Sequence[float], x: Array) -> Array:
+    return _polynomial(above, x) / _polynomial(below, x)
+
+
+def _small(x: Array) -> Array:
+    """erf(x) for |x| <= 0.46875."""
+    return x * _ratio(_SMALL, _SMALL_Q, x * x)
+
+
+def _tail(a: Array) -> Array:
+    """erfc(a) for a > 0.46875. exp(-a^2) is split so that its rounding does not grow with a."""
+    out = np.empty_like(a)
+    middle, large = a <= 4.0, a > 4.0
+    out[middle] = _ratio(_MIDDLE, _MIDDLE_Q, a[middle])
+    far = a[large]
+    inverse = 1.0 / (far * far)
+    out[large] = (1.0 / _ROOT_PI - inverse * _ratio(_LARGE, _LARGE_Q, inverse)) / far
+    a = np.minimum(a, 30.0)
+    head = np.trunc(a * 16.0) / 16.0
+    return out * np.exp(-head * head) * np.exp(-(a - head) * (a + head))
+
+
+def _erf(x: Any) -> Array:
+    x = as_float(x)
+    out = x.copy()  # nan stays
+    size = np.abs(x)
+    near, far = size <= 0.46875, size > 0.46875
+    out[near] = _small(x[near])
+    out[far] = np.copysign(1.0 - _tail(size[far]), x[far])
+    return out
+
+
+def _erfc(x: Any) -> Array:
+    x = as_float(x)
+    out = x.copy()
+    size = np.abs(x)
+    near, far = size <= 0.46875, size > 0.46875
+    out[near] = 1.0 - _small(x[near])
+    tail = _tail(size[far])
+    out[far] = np.where(x[far] > 0, tail, 2.0 - tail)
+    return out
+
+
+@elementwise(
+    _erf, (lambda z, x: 2.0 / _ROOT_PI * exp(-x * x),), saves="in", domain=((-3.0, 3.0),), cost=16.0
+)
+def erf(x: TensorLike) -> Tensor:
+    """The error function, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x.
+
+    >>> import fathom
+    >>> fathom.erf(fathom.tensor([0.0, 1.0]))
+    tensor([0.    , 0.8427])
+    """
+
+
+@elementwise(
+    _erfc,
+    (lambda z, x: -2.0 / _ROOT_PI * exp(-x * x),),
+    saves="in",
+    domain=((-3.0, 3.0),),
+    cost=16.0,
+)
+def erfc(x: TensorLike) -> Tensor:
+    """1 - erf(x), exact where erf rounds to 1."""
+
+
+def _erfinv(x: Any) -> Array:
+    """Giles (2010), "Approximating the erfinv function", then Halley steps on erf itself."""
+    given = as_float(x)
+    x = given.astype(np.float64)
+    w = -np.log((1.0 - x) * (1.0 + x))
+    near = _polynomial(
+        (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087,
+         -0.00125372503, -0.00417768164, 0.246640727, 1.50140941), w - 2.5)  # fmt: skip
+    root = np.sqrt(np.maximum(w, 5.0)) - 3.0
+    far = _polynomial(
+        (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773,
+         -0.0076224613, 0.00943887047, 1.00167406, 2.83297682), root)  # fmt: skip
+    rest = 1.0 - np.abs(x)  # near the ends, erfc of the result must be this
+    end = np.sqrt(np.maximum(w, 5.0))
+    for _ in range(3):  # erfc(y) = exp(-y^2) / (y sqrt(pi)), nearly
+        end = np.sqrt(np.maximum(-np.log(rest * end * _ROOT_PI), 1.0))
+    y = np.where(w < 5.0, near * x, np.where(w < 16.0, far * x, np.copysign(end, x)))
+    for _ in range(3):
+        error = np.where(np.abs(x) < 0.5, _erf(y) - x, np.sign(x) * (rest - _erfc(np.abs(y))))
+        step = error / (2.0 / _ROOT_PI * np.exp(-y * y))
+        y = y - step / (1.0 + y * step)
+    y = np.where(rest == 0.0, np.copysign(np.inf, x), np.where(rest < 0.0, np.nan, y))
+    return y.astype(given.dtype)
+
+
+@elementwise(
+    _erfinv,
+    (lambda z, x: 0.5 * _ROOT_PI * exp(z * z),),
+    saves="out",
+    domain=((-0.9, 0.9),),
+    cost=64.0,
+)
+def erfinv(x: TensorLike) -> Tensor:
+    """The inverse of erf; infinite at -1 and 1, nan outside."""
+
+
+# -- the gamma family --------------------------------------------------------------------------
+
+_BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
+_SHIFT = 12  # the series is used above this
+
+
+def _lgamma(x: Any) -> Array:
+    """Stirling's series above `_SHIFT`, the recurrence below it, reflection below 0."""
+    given = as_float(x)
+    x = given.astype(np.float64)
+    a = np.where(x < 0.5, 1.0 - x, x)
+    product, shifted = np.ones_like(a), a.copy()
+    for _ in range(_SHIFT):
+        low = shifted < _SHIFT
+        product = np.where(low, product * shifted, product)
+        shifted = np.where(low, shifted + 1.0, shifted)
+    inverse = 1.0 / shifted
+    series = sum(
+        b / (2 * k * (2 * k - 1)) * inverse ** (2 * k - 1) for k, b in enumerate(_BERNOULLI, 1)
+    )
+    out = (shifted - 0.5) * np.log(shifted) - shifted + 0.5 * math.log(2 * math.pi) + series
+    out = out - np.log(product)
+    fraction = x - np.floor(x)
+    reflected = math.log(math.pi) - np.log(np.sin(math.pi * np.minimum(fraction, 1.0 - fraction)))
+    out = np.where(x < 0.5, reflected - out, out)
+    pole = (x <= 0) & (fraction == 0)
+    out = np.where(pole | np.isinf(x), np.inf, np.where((x == 1.0) | (x == 2.0), 0.0, out))
+    return np.where(np.isnan(x), x, out).astype(given.dtype)
+
+
+@elementwise(_lgamma, (lambda z, x: digamma(x),), saves="in", domain=((0.2, 5.0),), cost=64.0)
+def lgamma(x: TensorLike) -> Tensor:
+    """Logarithm of |gamma(x)|; inf at 0, -1, -2, ..."""
+
+
+def _zeta(s: int, x: Array) -> Array:
+    """sum of (x + k)^-s over k >= 0: terms one by one to `_SHIFT`, the rest by Euler-Maclaurin."""
+    total, shifted = np.zeros_like(x), x.copy()
+    lowest = float(np.minimum.reduce(x[np.isfinite(x)], initial=float(_SHIFT)))
+    for _ in range(_SHIFT - math.floor(lowest)):
+        low = shifted < _SHIFT
+        total = np.where(low, total + shifted**-s, total)
+        shifted = np.where(low, shifted + 1.0, shifted)
+    out = total + shifted ** (1 - s) / (s - 1) + 0.5 * shifted**-s
+    factor, power = float(s), shifted ** -(s + 1)
+    for k, b in enumerate(_BERNOULLI, 1):
+        out = out + b / math.factorial(2 * k) * factor * power
+        factor *= (s + 2 * k - 1) * (s + 2 * k)
+        power = power / (shifted * shifted)
+    return out
+
+
+def _polygamma(x: Any, n: int) -> Array:
+    given = as_float(x)
+    x = given.astype(np.float64)
+    sign = -1.0 if n % 2 == 0 else 1.0
+    a = np.where((x < 0.5) & (n < 2), 1.0 - x, x)
+    if n:
+        out = sign * math.factorial(n) * _zeta(n + 1, np.atleast_1d(a)).reshape(a.shape)
+    else:
+        out = _digamma(a)
+    if n < 2:  # reflection
+        angle = math.pi * (x - np.floor(x))
+        mirror = -math.pi / np.tan(angle) if n == 0 else (math.pi / np.sin(angle)) ** 2
+        out = np.where(x < 0.5, mirror - out if n else mirror + out, out)
+    pole = (x <= 0) & (x == np.floor(x))
+    at_pole = np.where(x == 0, np.copysign(np.inf, -x), np.nan) if n == 0 else np.inf
+    return np.where(pole, at_pole, out).astype(given.dtype)
+
+
+def _digamma(a: Array) -> Array:
+    """psi(a) for a >= 0.5."""
+    total, shifted = np.zeros_like(a), a.copy()
+    for _ in range(_SHIFT):
+        low = shifted < _SHIFT
+        total = np.where(low, total - 1.0 / shifted, total)
+        shifted = np.where(low, shifted + 1.0, shifted)
+    series = sum(b / (2 * k) * shifted ** (-2 * k) for k, b in enumerate(_BERNOULLI, 1))
+    return total + np.log(shifted) - 0.5 / shifted - series
+
+
+_polygamma_record = general(
+    "polygamma",
+    _polygamma,
+    vjp=(lambda g, out, x, n: g * polygamma(n + 1, x),),
+    jvp=(lambda t, out, x, n: t * polygamma(n + 1, x),),
+    saves="in",
+    batch="elementwise",
+    shape=lambda x, n: x.shape,
+    domain=((0.2, 5.0),),
+    cost=64.0,
+)
+
+
+def polygamma(n: int, x: TensorLike) -> Tensor:
+    """Derivative n + 1 of `lgamma`: digamma for n = 0, trigamma for n = 1, ...
+
+    >>> import fathom
+    >>> fathom.polygamma(1, fathom.tensor(1.0))
+    tensor(1.6449)
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        raise DtypeError(f"polygamma: n is a whole number from 0; received {n!r}")
+    return apply(_polygamma_record, operand(x, "polygamma"), n=n)
+
+
+def digamma(x: TensorLike) -> Tensor:
+    """Derivative of `lgamma`; -inf at 0, nan at -1, -2, ..."""
+    return polygamma(0, x)
+
+
+# -- sums of exponentials ----------------------------------------------------------------------
+
+
+@elementwise(
+    np.logaddexp,
+    (lambda z, x, y: exp(x - z), lambda z, x, y: exp(y - z)),
+    saves="in out",
+    cost=16.0,
+)
+def logaddexp(x: TensorLike, y: TensorLike) -> Tensor:
+    """log(exp(x) + exp(y)) without overflow; the slopes are nan where both are -inf.
+
+    >>> import fathom
+    >>> fathom.logaddexp(fathom.tensor(1000.0), 1000.0)
+    tensor(1000.6932)
+    """
+
+
+@elementwise(
+    np.logaddexp2,
+    (lambda z, x, y: exp((x - z) * math.log(2.0)), lambda z, x, y: exp((y - z) * math.log(2.0))),
+    saves="in out",
+    cost=16.0,
+)
+def logaddexp2(x: TensorLike, y: TensorLike) -> Tensor:
+    """log2(2^x + 2^y) without overflow."""
+
+
+def _softplus(x: Any) -> Array:
+    x = as_float(x)
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+@elementwise(
+    _softplus,
+    (lambda z, x: sigmoid(x),),
+    saves="in",
+    domain=((-3.0, 3.0),),
+    cost=16.0,
+    name="softplus",
+)
+def _plain_softplus(x: TensorLike) -> Tensor:
+    """log(1 + exp(x))."""
+
+
+def softplus(x: TensorLike, beta: float = 1.0, threshold: float | None = None) -> Tensor:
+    """log(1 + exp(beta x)) / beta, without overflow and exact at both ends.
+
+    PyTorch returns x itself where beta x > threshold (20 by default), which differs by at most
+    2.1e-9; give `threshold` to get that too.
+
+    >>> import fathom
+    >>> fathom.softplus(fathom.tensor([0.0, 10.0]))
+    tensor([ 0.6931, 10.    ])
+    """
+    scaled = x if beta == 1.0 else mul(x, beta)
+    out = _plain_softplus(scaled)
+    if beta != 1.0:
+        out = div(out, beta)
+    return out if threshold is None else where(greater(scaled, threshold), x, out)
+
+
+def _logsigmoid(x: Any) -> Array:
+    x = as_float(x)
+    return np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
+
+
+@elementwise(
+    _logsigmoid, (lambda z, x: sigmoid(neg(x)),), saves="in", domain=((-3.0, 3.0),), cost=16.0
+)
+def logsigmoid(x: TensorLike) -> Tensor:
+    """log(sigmoid(x)), exact where the sigmoid underflows."""
+
+
+def _xlogy(x: Any, y: Any) -> Array:
+    zero = np.equal(x, 0) & ~np.isnan(y)
+    return np.where(zero, np.multiply(x, 0), np.multiply(x, np.log(np.where(zero, 1, y))))
+
+
+def _log_or_zero(x: Any, y: Any) -> Any:
+    zero = equal(x, 0.0) & (y <= 0)
+    return where(zero, 0.0, log(where(zero, 1.0, y)))
+
+
+@elementwise(
+    _xlogy,
+    (lambda z, x, y: _log_or_zero(x, y), lambda z, x, y: x / y),
+    saves="in",
+    domain=((-3.0, 3.0), (0.2, 5.0)),
+    cost=8.0,
+)
+def xlogy(x: TensorLike, y: TensorLike) -> Tensor:
+    """x log(y), and 0 where x is 0."""
