@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 from fathom.engine.errors import ArgumentError, CheckpointError, FathomError, suggest
-from fathom.nn import layers, losses
 from fathom.nn.module import Module
 
-LAYERS: dict[str, type[Module]] = {
-    name: member
-    for source in (layers, losses)
-    for name, member in vars(source).items()
-    if isinstance(member, type) and issubclass(member, Module) and member is not Module
-}
 
-ACTIVATIONS: dict[str, type[Module]] = {
-    "identity": layers.Identity,
-    "relu": layers.ReLU,
-    "sigmoid": layers.Sigmoid,
-    "tanh": layers.Tanh,
-}
+@functools.cache
+def layers() -> dict[str, type[Module]]:
+    """Every layer of `fathom.nn` by name."""
+    from fathom import nn
 
-
-def activation(name: str) -> Module:
-    """A new activation layer by name.
-
-    >>> activation("tanh")
-    Tanh()
-    """
-    if not isinstance(name, str) or name.lower() not in ACTIVATIONS:
-        raise ArgumentError(f"unknown activation {name!r}", fix=suggest(str(name), ACTIVATIONS))
-    return ACTIVATIONS[name.lower()]()
+    found = {name: getattr(nn, name) for name in nn.__all__}
+    return {
+        name: kind
+        for name, kind in found.items()
+        if isinstance(kind, type) and issubclass(kind, Module) and kind is not Module
+    }
 
 
 def to_spec(module: Module) -> dict[str, Any]:
     """The architecture as JSON values; `from_spec` builds it anew.
 
-    >>> to_spec(layers.Sequential(layers.Linear(2, 3, bias=False)))["layers"][0]["out_features"]
+    >>> from fathom import nn
+    >>> to_spec(nn.Sequential(nn.Linear(2, 3, bias=False)))["layers"][0]["out_features"]
     3
     """
     if _shares(module):
@@ -63,7 +52,7 @@ def _shares(module: Module) -> bool:
 
 def _describe(module: Module) -> dict[str, Any]:
     kind = type(module).__name__
-    if LAYERS.get(kind) is not type(module):
+    if layers().get(kind) is not type(module):
         raise ArgumentError(
             f"{kind} is not one of Fathom's layers, so its architecture cannot be stored as data",
             fix="save its weights only, and load them into an instance you build yourself",
@@ -80,9 +69,9 @@ def from_spec(spec: Mapping[str, Any]) -> Module:
         options = dict(spec)
         kind = options.pop("type")
         children = [from_spec(child) for child in options.pop("layers", ())]
-        if kind not in LAYERS:
-            raise CheckpointError(f"unknown layer {kind!r}", fix=suggest(kind, LAYERS))
-        return LAYERS[kind](*children, **options)
+        if kind not in layers():
+            raise CheckpointError(f"unknown layer {kind!r}", fix=suggest(kind, layers()))
+        return layers()[kind](*children, **options)
     except FathomError:
         raise
     except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:
