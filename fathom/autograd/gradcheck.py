@@ -163,7 +163,7 @@ def _report(
     i: int, exact: Array, numeric: Difference, atol: float, rtol: float, step: float
 ) -> str:
     """What is wrong with the gradient of input i; empty if nothing is."""
-    error = np.abs(exact - numeric.values) - (atol + rtol * np.abs(numeric.values))
+    error = np.asarray(np.abs(exact - numeric.values) - (atol + rtol * np.abs(numeric.values)))
     error[numeric.kinks] = -np.inf
     error[np.isnan(error)] = np.inf
     if not error.size or error.max() <= 0:

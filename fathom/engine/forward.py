@@ -58,7 +58,12 @@ def push_one(
     """What the tangent of input i contributes, by the primitive's form."""
     if primitive.form == "elementwise":
         slope = primitive.rule(i)
-        return t * (slope(out, *ins, **params) if callable(slope) else slope)
+        if not callable(slope):
+            return t * slope
+        slope = slope(out, *ins, **params)
+        if getattr(slope, "ndim", 0) and slope.dtype != out.dtype:  # a mask must not decide
+            slope = slope.astype(out.dtype)
+        return t * slope
     if primitive.form == "linear":
         return apply(primitive, *ins[:i], t, *ins[i + 1 :], **params)
     return primitive.jvp[min(i, len(primitive.jvp) - 1)](t, out, *ins, **params)  # type: ignore[misc]

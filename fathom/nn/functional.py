@@ -62,9 +62,11 @@ from fathom.ops.normalization import (
     normalize,
     rms_norm,
 )
+from fathom.ops.padding import pad
 from fathom.ops.pool import local_response_norm
 from fathom.ops.resize import fold, interpolate, pixel_shuffle, pixel_unshuffle, unfold
 from fathom.ops.sample import alpha_dropout, dropout, feature_alpha_dropout, gumbel_softmax
+from fathom.ops.special import logsigmoid, softplus
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -110,6 +112,7 @@ __all__ = [
     "linear",
     "local_response_norm",
     "log_softmax",
+    "logsigmoid",
     "lp_pool1d",
     "lp_pool2d",
     "lp_pool3d",
@@ -127,6 +130,7 @@ __all__ = [
     "nll_loss",
     "normalize",
     "one_hot",
+    "pad",
     "pairwise_distance",
     "pixel_shuffle",
     "pixel_unshuffle",
@@ -139,6 +143,7 @@ __all__ = [
     "soft_margin_loss",
     "softmax",
     "softmin",
+    "softplus",
     "tanh",
     "triplet_margin_loss",
     "triplet_margin_with_distance_loss",

@@ -16,7 +16,6 @@ from fathom.ops import (
     rounding,
     sample,
     shape,
-    solve,
     special,
     tiling,
     triangle,
@@ -37,12 +36,12 @@ from fathom.ops.reduce import *
 from fathom.ops.rounding import *
 from fathom.ops.sample import *
 from fathom.ops.shape import *
+from fathom.ops.solve import det, logdet, slogdet
 from fathom.ops.special import *
 from fathom.ops.tiling import *
 from fathom.ops.triangle import *
 from fathom.ops.trigonometric import *
 from fathom.ops.writing import *
-from fathom.ops.solve import det, logdet, slogdet
 
 methods.attach()
 

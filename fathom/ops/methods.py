@@ -394,13 +394,13 @@ class TensorMethods:
     add_, sub_, mul_, div_ = __iadd__, __isub__, __imul__, __itruediv__
 
     def copy_(self: Any, other: TensorLike) -> Tensor:
-        return write(self, lambda _, y: shape.broadcast_to(y, self.shape), other)
+        return write(self, lambda x, y: writing.At(x)[...].set(y), other)
 
     def zero_(self: Any) -> Tensor:
-        return write(self, lambda _, y: np.zeros(self.shape, self.dtype), None)
+        return write(self, lambda x, _: writing.At(x)[...].set(0), None)
 
     def fill_(self: Any, value: TensorLike) -> Tensor:
-        return write(self, lambda _, y: np.full(self.shape, float(y)), value)
+        return write(self, lambda x, y: writing.At(x)[...].set(y), value)
 
     def clamp_(self: Any, min: TensorLike | None = None, max: TensorLike | None = None) -> Tensor:
         return write(self, lambda x, _: e.clip(x, min, max), None)

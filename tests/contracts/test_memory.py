@@ -36,7 +36,7 @@ def without_gc() -> Iterator[None]:
 
 def alive() -> int:
     """Tensors and nodes that exist."""
-    return sum(isinstance(o, (Tensor, Node)) for o in gc.get_objects())
+    return sum(issubclass(type(o), (Tensor, Node)) for o in gc.get_objects())
 
 
 def traced() -> int:
@@ -64,8 +64,8 @@ def in_thread(work: Callable[[], Any]) -> Any:
 
 
 def chain(x: Any, length: int = LENGTH) -> Any:
-    for i in range(length // 3):
-        x = fathom.relu(x) + 1e-5 if i % 2 else -(-fathom.relu(x))
+    for _ in range(length // 3):
+        x = (fathom.relu(x) + 1e-6) * 1.0
     return x
 
 

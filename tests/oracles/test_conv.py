@@ -119,6 +119,27 @@ def test_large_batches_go_block_by_block(n, c, size, out, kernel, groups) -> Non
         np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), atol=1e-8)
 
 
+def test_convolution_equals_its_composition_of_unfold_and_matmul() -> None:
+    rng = np.random.default_rng(0)
+    x, w = (ft.tensor(rng.standard_normal(s)) for s in ((3, 2, 7, 6), (4, 2, 3, 2)))
+
+    def fused(a, b):
+        return (F.conv2d(a, b, stride=2, padding=1, dilation=(1, 2)) ** 2).sum()
+
+    def plain(a, b):
+        columns = F.unfold(a, (3, 2), (1, 2), 1, 2)
+        return ((b.reshape(4, 12) @ columns) ** 2).sum()
+
+    t = tuple(rng.standard_normal(v.shape) for v in (x, w))
+    for order in (
+        lambda f: (f(x, w),),
+        lambda f: ft.func.grad(f, (0, 1))(x, w),
+        lambda f: ft.func.hvp(f, (x, w), t),
+    ):
+        for a, b in zip(order(fused), order(plain), strict=True):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-10)
+
+
 def test_per_sample_gradients_of_a_convolution() -> None:
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((5, 2, 6, 6)), ft.Tensor(rng.standard_normal((3, 2, 3, 3)))

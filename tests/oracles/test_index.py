@@ -315,29 +315,37 @@ def test_in_place_writes_as_in_pytorch() -> None:
 
 
 EDITS = {
-    "clamp_": lambda m, x: x.clamp_(-0.5, 0.5),
-    "neg_": lambda m, x: x.neg_(),
-    "exp_": lambda m, x: x.exp_(),
-    "sqrt_": lambda m, x: x.abs().sqrt_(),
-    "pow_": lambda m, x: x.pow_(3),
-    "masked_fill_": lambda m, x: x.masked_fill_(x > 0, 2.0),
-    "index_add_": lambda m, x: x.index_add_(0, m.tensor([2, 2]), x[:2] * 1.0),
-    "scatter_": lambda m, x: x.scatter_(1, m.tensor([[1], [0]]), x[:2, :1] * 2.0),
-    "scatter_add_": lambda m, x: x.scatter_add_(1, m.tensor([[1], [0]]), x[:2, :1] * 2.0),
-    "copy_": lambda m, x: x.copy_(x[0] * 3.0),
-    "fill_": lambda m, x: x.fill_(2.0),
-    "where": lambda m, x: x.where(x > 0, x * 2),
+    "clamp_": lambda m, x, v: x.clamp_(-0.5, 0.5),
+    "neg_": lambda m, x, v: x.neg_(),
+    "exp_": lambda m, x, v: x.exp_(),
+    "sqrt_": lambda m, x, v: x.abs().sqrt_(),
+    "pow_": lambda m, x, v: x.pow_(3),
+    "mul_": lambda m, x, v: x.mul_(v[0]),
+    "masked_fill_": lambda m, x, v: x.masked_fill_(x > 0, 2.0),
+    "index_add_": lambda m, x, v: x.index_add_(0, m.tensor([2, 2]), v * 2.0),
+    "scatter_": lambda m, x, v: x.scatter_(1, m.tensor([[1], [0]]), v[:, :1]),
+    "scatter_add_": lambda m, x, v: x.scatter_add_(1, m.tensor([[1], [0]]), v[:, :1]),
+    "copy_": lambda m, x, v: x.copy_(v[0]),
+    "fill_": lambda m, x, v: x.fill_(2.0),
+    "zero_": lambda m, x, v: x.zero_(),
+    "where": lambda m, x, v: x.where(x > 0, v[1]),
 }
 
 
 @pytest.mark.parametrize("name", EDITS)
 def test_edits_as_in_pytorch(name: str) -> None:
-    a = np.random.default_rng(0).standard_normal((3, 4))
-    x, y = ft.Tensor(a, True), torch.tensor(a, requires_grad=True)
-    ours, theirs = EDITS[name](ft, x * 1.0), EDITS[name](torch, y * 1.0)
-    np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=1e-12)
-    g, tg = ft.autograd.grad((ours**2).sum(), x), torch.autograd.grad((theirs**2).sum(), y)
-    np.testing.assert_allclose(g[0].numpy(), tg[0].numpy(), rtol=1e-12)
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((3, 4)), rng.standard_normal((2, 4))
+    ours = [ft.Tensor(a.copy(), True), ft.Tensor(b.copy(), True)]
+    theirs = [torch.tensor(v, requires_grad=True) for v in (a, b)]
+    y, ty = EDITS[name](ft, ours[0] * 1.0, ours[1]), EDITS[name](torch, theirs[0] * 1.0, theirs[1])
+    np.testing.assert_allclose(y.detach().numpy(), ty.detach().numpy(), rtol=1e-12)
+    g = ft.autograd.grad((y**2).sum(), ours, allow_unused=True)
+    tg = torch.autograd.grad((ty**2).sum(), theirs, allow_unused=True)
+    for left, right in zip(g, tg, strict=True):
+        assert (left is None) == (right is None)
+        if left is not None:
+            np.testing.assert_allclose(left.numpy(), right.numpy(), rtol=1e-12)
 
 
 def test_in_place_writes_that_are_refused() -> None:

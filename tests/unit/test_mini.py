@@ -159,8 +159,8 @@ def test_a_deep_chain(lib) -> None:
 def learn_xor(lib, steps: int) -> list[float]:
     rng = np.random.default_rng(0)
     x, y = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]]), np.array([[0.0], [1], [1], [0]])
-    params = [lib.Tensor(v, requires_grad=True) for v in
-              (rng.normal(size=(2, 8)), np.zeros(8), rng.normal(size=(8, 1)), np.zeros(1))]  # fmt: skip
+    start = rng.normal(size=(2, 8)), np.zeros(8), rng.normal(size=(8, 1)), np.zeros(1)
+    params = [lib.Tensor(v, requires_grad=True) for v in start]
     losses = []
     for _ in range(steps):
         w1, b1, w2, b2 = params

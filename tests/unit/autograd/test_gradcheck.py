@@ -58,6 +58,11 @@ def test_right_gradients_pass() -> None:
     assert x.grad is None
 
 
+def test_a_single_number() -> None:
+    assert gradcheck(lambda a: a.exp() * a, leaf(0.5))
+    assert gradcheck(Wrong.apply, leaf(np.ones((2, 3))), raise_exception=False) is False
+
+
 def test_inputs_come_back_as_they_were() -> None:
     x = leaf([1.0, 2.0])
     before = x.detach().numpy().copy()

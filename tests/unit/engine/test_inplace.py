@@ -111,7 +111,6 @@ def test_recorded_edits(edit, slope) -> None:
     assert x.grad.tolist() == ([2.0, 4.0] if slope is None else [slope, slope])
 
 
-@pytest.mark.xfail(reason="write() takes an array for a tensor", strict=False)
 @pytest.mark.parametrize("edit", [lambda y: y.zero_(), lambda y: y.fill_(3)])
 def test_overwritten_value_passes_no_gradient(edit) -> None:
     x = leaf([1.0, 2.0])
