@@ -137,9 +137,9 @@ def programs(draw: Any, least: int = 5, most: int = 30) -> Program:
     steps: list[tuple[str, tuple[int, ...]]] = []
     for _ in range(draw(st.integers(least, most))):
         # recent values more often: programs grow deep, not only wide
-        recent = st.integers(0, len(shapes) - 1).map(lambda k, n=len(shapes): n - 1 - k)
+        last = len(shapes) - 1
         op = draw(st.sampled_from(TABLE))
-        places = tuple(draw(recent) for _ in range(op.arity))
+        places = tuple(last - draw(st.integers(0, last)) for _ in range(op.arity))
         chosen = [shapes[p] for p in places]
         if not op.fits(*chosen):
             partners = [p for p in range(len(shapes)) if op.arity == 2

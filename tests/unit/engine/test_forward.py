@@ -34,12 +34,9 @@ def check(f, x=X, v=V, tolerance=1e-7) -> None:
         lambda x: sum(p.sum() * (i + 1) for i, p in enumerate(fathom.split(x * x, 1))),
         lambda x: fathom.linalg.slogdet(fathom.outer(x, x) + fathom.eye(3, dtype=np.float64))[1],
         lambda x: fathom.linalg.eigh(fathom.outer(x, x) + fathom.diag(x))[0],
-        lambda x: x.detach() * x + fathom.ones(3, dtype=np.float64),
     ],
 )
 def test_against_differences(f) -> None:
-    if f.__code__.co_names[-1] == "detach":
-        pytest.skip("differences see through detach")
     check(f)
 
 
@@ -71,7 +68,7 @@ def test_mask_beside_a_single_number_keeps_double_precision() -> None:
 
 
 def test_several_inputs_and_missing_tangents() -> None:
-    out, tangent = func.jvp(lambda a, b: a * b + b, (X, X), (V, V * 0))
+    _, tangent = func.jvp(lambda a, b: a * b + b, (X, X), (V, V * 0))
     np.testing.assert_allclose(tangent.numpy(), V.numpy() * X.numpy())
     y, w = fathom.ones(3, dtype=np.float64), fathom.tensor([[1.0], [2.0]], np.float64)
     _, tangent = func.jvp(lambda a: fathom.concatenate([y, a * y], 0) * w, (X,), (V,))

@@ -187,14 +187,39 @@ def test_node_prehook_and_posthook() -> None:
     assert x.grad.tolist() == [61.0]
 
 
+def two_outputs():
+    """Eigenvalues and eigenvectors: one node, two outputs."""
+    x = leaf([[2.0, 1.0], [1.0, 3.0]], dtype=np.float64)
+    values, vectors = fathom.linalg.eigh(x)
+    assert values.node is vectors.node and values.node.outputs == 2
+    return x, values, vectors
+
+
 def test_node_hooks_on_several_outputs() -> None:
-    x = leaf(np.arange(4.0))
-    a, b = fathom.split(x, 2)
-    if a.node is not b.node:
-        pytest.skip("split is one node an output")
-    a.node.register_prehook(lambda grads: tuple(None if g is None else g * 2 for g in grads))
-    (a.sum() + b.sum()).backward()
-    assert x.grad.tolist() == [2.0] * 4
+    found, seen = [], []
+    for factor in (1, 2):
+        x, values, _ = two_outputs()
+
+        def scale(grads, factor=factor):
+            seen.append([g is None for g in grads])
+            return tuple(None if g is None else g * factor for g in grads)
+
+        values.node.register_prehook(scale)
+        (values * values).sum().backward()
+        found.append(x.grad.numpy())
+    assert seen == [[False, True]] * 2
+    np.testing.assert_allclose(found[1], 2 * found[0])
+    np.testing.assert_allclose(found[0], 2 * x.detach().numpy())  # d tr(x^2) = 2x
+
+
+def test_hook_and_retained_gradient_of_the_second_output() -> None:
+    x, values, vectors = two_outputs()
+    vectors.register_hook(lambda g: g * 0)
+    values.retain_grad()
+    vectors.retain_grad()
+    (values.sum() + (vectors * 3).sum()).backward()
+    assert values.grad.tolist() == [1.0, 1.0] and not vectors.grad.numpy().any()
+    np.testing.assert_allclose(x.grad.numpy(), np.eye(2), atol=1e-12)
 
 
 @pytest.mark.parametrize("replaced", [3.0, (), [1, 2], (1.0,)])

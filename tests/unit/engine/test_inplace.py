@@ -205,11 +205,9 @@ def test_optimizer_step_between_forward_and_backward_is_noticed() -> None:
         second.backward()
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
 def test_optimizers_leave_gradients_alone(name) -> None:
-    make = getattr(fathom.optim, name, None)
-    if make is None:
-        pytest.skip(f"no {name}")
+    make = getattr(fathom.optim, name)
     x, y = leaf([1.0, 2.0]), leaf([3.0, 4.0])
     optimizer = make([x, y], lr=0.1, weight_decay=0.1)
     (x + y).sum().backward()
