@@ -1,10 +1,16 @@
-"""Architectures as plain data: what is stored beside the weights, and never executed."""
+"""Architectures as plain data: what is stored beside the weights, and never executed.
+
+A layer is its class's name and its `config()`. Containers get their children as arguments, so
+these are described as well, under "layers"; a layer that makes its children itself, from its
+configuration, says so with the class attribute `builds_children = True`. A module among the
+values of `config()` is described in its place. Models outside of `fathom.nn` join by `register`.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from fathom.engine.errors import ArgumentError, CheckpointError, FathomError, suggest
 from fathom.nn.module import Module
@@ -21,6 +27,21 @@ def layers() -> dict[str, type[Module]]:
         for name, kind in found.items()
         if isinstance(kind, type) and issubclass(kind, Module) and kind is not Module
     }
+
+
+_registered: dict[str, type[Module]] = {}
+M = TypeVar("M", bound=type[Module])
+
+
+def register(kind: M) -> M:
+    """Let a class (of `fathom.models`, say) be stored by name; use as a decorator."""
+    _registered[kind.__name__] = kind
+    return kind
+
+
+def known() -> dict[str, type[Module]]:
+    """Every class that can be stored, by name."""
+    return {**_registered, **layers()}
 
 
 def to_spec(module: Module) -> dict[str, Any]:
@@ -52,13 +73,14 @@ def _shares(module: Module) -> bool:
 
 def _describe(module: Module) -> dict[str, Any]:
     kind = type(module).__name__
-    if layers().get(kind) is not type(module):
+    if known().get(kind) is not type(module):
         raise ArgumentError(
             f"{kind} is not one of Fathom's layers, so its architecture cannot be stored as data",
             fix="save its weights only, and load them into an instance you build yourself",
         )
-    spec: dict[str, Any] = {"type": kind, **module.config()}
-    if module._modules:
+    config = {k: _describe(v) if isinstance(v, Module) else v for k, v in module.config().items()}
+    spec: dict[str, Any] = {"type": kind, **config}
+    if module._modules and not getattr(module, "builds_children", False):
         spec["layers"] = [_describe(child) for child in module.children()]
     return spec
 
@@ -69,9 +91,13 @@ def from_spec(spec: Mapping[str, Any]) -> Module:
         options = dict(spec)
         kind = options.pop("type")
         children = [from_spec(child) for child in options.pop("layers", ())]
-        if kind not in layers():
-            raise CheckpointError(f"unknown layer {kind!r}", fix=suggest(kind, layers()))
-        return layers()[kind](*children, **options)
+        kinds = known()
+        if kind not in kinds:
+            raise CheckpointError(f"unknown layer {kind!r}", fix=suggest(kind, kinds))
+        for name, value in options.items():
+            if isinstance(value, Mapping) and "type" in value:
+                options[name] = from_spec(value)
+        return kinds[kind](*children, **options)
     except FathomError:
         raise
     except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:

@@ -2,21 +2,25 @@
 
 The gradients of a group are laid end to end in one flat array, the update rule runs on that
 array in blocks that fit the cache, and the resulting steps are subtracted from the parameters.
-A subclass is its update rule and nothing else.
+A subclass is its update rule; one that needs the norms of whole parameters (LAMB) has `finish`
+as well, and one that evaluates the loss itself (L-BFGS, SAM, Newton) takes a closure in `step`.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, DivergedError
-from fathom.engine.tensor import Array, Tensor, mark_written
+from fathom.engine.tensor import Array, Tensor, enable_grad, mark_written
 
 BLOCK = 1 << 16  # elements worked on at a time: 256 KiB of float32 an array
+
+
+Closure = Callable[[], Any]
 
 
 class Flat:
@@ -32,7 +36,7 @@ class Flat:
         self.state = {slot: np.zeros(size, dtype) for slot in slots}
         self.steps = [0] * len(parameters)
 
-    def gather(self, weight_decay: float) -> list[tuple[slice, int]]:
+    def gather(self, weight_decay: float, maximize: bool = False) -> list[tuple[slice, int]]:
         """Lay the gradients end to end; the runs of neighbours that take the same step."""
         runs: list[tuple[slice, int]] = []
         for i, (p, place) in enumerate(zip(self.parameters, self.slices, strict=True)):
@@ -40,6 +44,8 @@ class Flat:
                 continue
             gradient = self.gradient[place]
             gradient[...] = p.grad.value().reshape(-1)
+            if maximize:
+                np.negative(gradient, out=gradient)
             if weight_decay:
                 gradient += weight_decay * p.value().reshape(-1)
             self.steps[i] += 1
@@ -61,6 +67,8 @@ class Optimizer:
     """Base of the optimizers. `params`: parameters, or dicts with "params" and own options."""
 
     slots: ClassVar[tuple[str, ...]] = ()  # names of the flat state arrays
+    needs_closure: ClassVar[bool] = False  # whether `step` must evaluate the loss itself
+    wants_graph: ClassVar[bool] = False  # whether its closure leaves the backward pass to it
 
     def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
         if isinstance(params, Tensor):
@@ -115,11 +123,23 @@ class Optimizer:
             kinds: dict[Any, list[Tensor]] = {}
             for p in group["params"]:
                 kinds.setdefault(p.dtype, []).append(p)
-            self._flats.append([Flat(ps, self.slots) for ps in kinds.values()])
+            self._flats.append([self.fresh(group, ps) for ps in kinds.values()])
         return self._flats
 
-    def step(self) -> None:
-        """Change every parameter that has a gradient."""
+    def fresh(self, group: dict[str, Any], parameters: Sequence[Tensor]) -> Flat:
+        """The buffers of parameters that have not been stepped yet."""
+        return Flat(parameters, self.slots_of(group))
+
+    def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """The state arrays that the options of a group ask for."""
+        return self.slots
+
+    def step(self, closure: Closure | None = None) -> Any:
+        """Change every parameter that has a gradient.
+
+        `closure`, if given, computes the loss and its gradients first; its loss is returned.
+        """
+        loss = None if closure is None else evaluate(closure)
         work = list(zip(self.param_groups, self.flats(), strict=True))
         with np.errstate(all="ignore"):  # what is not finite shows in the result
             for group, flats in work:
@@ -133,24 +153,39 @@ class Optimizer:
             )
         for flat in every:
             flat.subtract()
+        return loss
 
     def _compute(self, group: dict[str, Any], flat: Flat) -> None:
-        for run, step in flat.gather(self.coupled_decay(group)):
+        for run, step in flat.gather(self.coupled_decay(group), group.get("maximize", False)):
             for start in range(run.start, run.stop, BLOCK):
                 block = slice(start, min(start + BLOCK, run.stop))
                 g = flat.gradient[block]
                 state = {name: array[block] for name, array in flat.state.items()}
                 self.update(group, g, state, step, flat.scratch[: len(g)])
+        if type(self).finish is not Optimizer.finish or self.decoupled_decay(group):
+            for p, place in zip(flat.parameters, flat.slices, strict=True):
+                if p.grad is not None:
+                    self.finish(group, p.value().reshape(-1), flat.gradient[place])
 
     def coupled_decay(self, group: dict[str, Any]) -> float:
         """Weight decay that is added to the gradient (L2 penalty)."""
-        return float(group.get("weight_decay", 0.0))
+        return 0.0 if self.decoupled_decay(group) else float(group.get("weight_decay", 0.0))
+
+    def decoupled_decay(self, group: dict[str, Any]) -> float:
+        """Weight decay that shrinks the weights beside the step (Loshchilov & Hutter, 2019)."""
+        return float(group["weight_decay"]) if group.get("decoupled_weight_decay") else 0.0
 
     def update(
         self, group: dict[str, Any], g: Array, state: dict[str, Array], step: int, scratch: Array
     ) -> None:
         """Turn the gradient `g` into the step to subtract, in place; change `state` in place."""
         raise NotImplementedError
+
+    def finish(self, group: dict[str, Any], w: Array, step: Array) -> None:
+        """Last word on the step of one whole parameter, in place: its weights stand in `w`."""
+        decay = self.decoupled_decay(group)
+        if decay:
+            step += (group["lr"] * decay) * w
 
     # -- state --------------------------------------------------------------------------
 
@@ -185,6 +220,7 @@ class Optimizer:
         number = itertools.count()
         for group, options in zip(self.param_groups, saved["param_groups"], strict=True):
             group.update({k: v for k, v in options.items() if k != "params"})
+        self._flats = []  # the options say which arrays there are
         for group, flats in zip(self.param_groups, self.flats(), strict=True):
             place = {id(p): (f, i) for f in flats for i, p in enumerate(f.parameters)}
             for p in group["params"]:
@@ -192,7 +228,8 @@ class Optimizer:
                 entry = saved["state"].get(next(number), {"step": 0})
                 flat.steps[i] = int(entry["step"])
                 for slot, array in flat.state.items():
-                    array[flat.slices[i]] = np.asarray(entry.get(slot, 0.0)).reshape(-1)
+                    if slot in entry:
+                        array[flat.slices[i]] = np.asarray(entry[slot]).reshape(-1)
 
     def config(self) -> dict[str, Any]:
         """The options all groups started from."""
@@ -201,6 +238,14 @@ class Optimizer:
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v!r}" for k, v in self.defaults.items())
         return f"{type(self).__name__}({options})"
+
+
+def evaluate(closure: Closure) -> Any:
+    """The closure's loss, its gradients recorded even under `no_grad`."""
+    if not callable(closure):
+        raise ArgumentError(f"a closure is a function that returns the loss; received {closure!r}")
+    with enable_grad():
+        return closure()
 
 
 def at_least(value: float, low: float, name: str, owner: str) -> float:
@@ -215,3 +260,10 @@ def share(value: float, name: str, owner: str) -> float:
     if not isinstance(value, int | float | np.number) or not 0.0 <= value < 1.0:
         raise ArgumentError(f"{owner}: {name} must lie in [0, 1); received {value!r}")
     return float(value)
+
+
+def pair_of_shares(values: Any, name: str, owner: str) -> list[float]:
+    """Two numbers in [0, 1)."""
+    if not isinstance(values, tuple | list) or len(values) != 2:
+        raise ArgumentError(f"{owner}: {name} are two numbers in [0, 1); received {values!r}")
+    return [share(value, f"{name}[{i}]", owner) for i, value in enumerate(values)]

@@ -29,6 +29,8 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ArgumentError("SGD: nesterov needs a momentum and no dampening")
@@ -38,6 +40,7 @@ class SGD(Optimizer):
             "dampening": share(dampening, "dampening", "SGD"),
             "weight_decay": at_least(weight_decay, 0.0, "weight_decay", "SGD"),
             "nesterov": bool(nesterov),
+            "maximize": bool(maximize),
         }
         super().__init__(params, defaults)
 

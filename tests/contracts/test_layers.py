@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "optim": {"engine", "ops"},
     "data": {"engine"},
     "autograd": {"engine", "ops"},
+    "activations": {"engine", "ops"},
     "models": {"engine", "ops", "nn"},
     "train": {"engine", "ops", "nn", "optim", "data", "compile"},
 }
