@@ -472,7 +472,7 @@ def write(target: Tensor, operation: Any, other: Any) -> Tensor:
             )
         before = Tensor(target.value().copy())
         before.edge, before.requires_grad = target.edge, target.requires_grad
-        result = operation(before, other)
+        result = operation(before, before if other is target else other)
         target.edge, target.requires_grad = result.edge, result.requires_grad
     else:
         result = operation(target.value(), other.value() if isinstance(other, Tensor) else other)
@@ -497,7 +497,7 @@ def _write_wrapped(target: Any, operation: Any, other: Any, level: int) -> Tenso
         )
     before = object.__new__(type(target))
     before.__dict__.update(target.__dict__)
-    result = operation(before, other)
+    result = operation(before, before if other is target else other)
     if result.shape != target.shape:
         raise ShapeError(f"an in-place edit cannot change shape {target.shape} to {result.shape}")
     target.__dict__.update(result.__dict__)
