@@ -16,6 +16,7 @@ from fathom.engine.random import Random, manual_seed, seed
 from fathom.engine.tensor import (
     Tensor,
     enable_grad,
+    inference_mode,
     is_grad_enabled,
     no_grad,
     set_grad_enabled,
@@ -29,7 +30,9 @@ from fathom.version import __version__
 _warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"fathom\.")
 
 float16, float32, float64 = (_np.dtype(t) for t in (_np.float16, _np.float32, _np.float64))
-int32, int64 = _np.dtype(_np.int32), _np.dtype(_np.int64)
+half, double = float16, float64
+int8, int16, int32, int64 = (_np.dtype(t) for t in (_np.int8, _np.int16, _np.int32, _np.int64))
+uint8, long = _np.dtype(_np.uint8), int64
 bool_ = _np.dtype(_np.bool_)
 
 __all__ = [
@@ -40,16 +43,22 @@ __all__ = [
     "autograd",
     "bool_",
     "data",
+    "double",
     "enable_grad",
     "float16",
     "float32",
     "float64",
     "func",
+    "half",
+    "inference_mode",
+    "int8",
+    "int16",
     "int32",
     "int64",
     "is_grad_enabled",
     "linalg",
     "load",
+    "long",
     "manual_seed",
     "models",
     "nn",
@@ -60,5 +69,6 @@ __all__ = [
     "seed",
     "set_grad_enabled",
     "train",
+    "uint8",
 ]
 __all__ += ops.__all__

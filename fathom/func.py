@@ -17,7 +17,7 @@ from fathom.engine.errors import ArgumentError, DtypeError, ShapeError
 from fathom.engine.forward import Dual, tangent_of
 from fathom.engine.levels import Taped, new_level, reenter, snapshot, taped_input
 from fathom.engine.tensor import Tensor
-from fathom.ops import broadcast_to, permute, reshape
+from fathom.ops import broadcast_to, permute, reshape, stack
 
 __all__ = [
     "functional_call",
@@ -30,6 +30,7 @@ __all__ = [
     "jvp",
     "linearize",
     "per_sample_grad",
+    "stack_module_state",
     "value_and_grad",
     "vjp",
     "vmap",
@@ -476,3 +477,32 @@ def functional_call(module: Any, parameters: Any, args: Any, kwargs: Any = None)
     finally:
         for registry, last, value in kept:
             registry[last] = value
+
+
+def stack_module_state(models: Sequence[Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """(parameters, buffers) of several modules of one architecture, each stacked by name.
+
+    With `vmap` and `functional_call` the modules then run as one.
+
+    >>> import fathom
+    >>> models = [fathom.nn.Linear(2, 3) for _ in range(4)]
+    >>> parameters, buffers = stack_module_state(models)
+    >>> parameters["weight"].shape
+    (4, 3, 2)
+    """
+    if not models:
+        raise ArgumentError("stack_module_state: needs at least one module")
+
+    def stacked(states: list[dict[str, Any]], grad: bool) -> dict[str, Tensor]:
+        if any(state.keys() != states[0].keys() for state in states):
+            raise ArgumentError("stack_module_state: the modules must be of one architecture")
+        out = {}
+        for name, first in states[0].items():
+            whole = stack([state[name].detach() for state in states])
+            out[name] = whole.requires_grad_() if grad and first.requires_grad else whole
+        return out
+
+    return (
+        stacked([dict(m.named_parameters()) for m in models], True),
+        stacked([dict(m.named_buffers()) for m in models], False),
+    )

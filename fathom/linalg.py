@@ -8,6 +8,7 @@ tensor([1., 1.])
 
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.ops import triangle
+from fathom.ops.assemble import powers
 from fathom.ops.decompose import (
     EighResult,
     QRResult,
@@ -22,6 +23,7 @@ from fathom.ops.decompose import (
 )
 from fathom.ops.lengths import cond, matrix_norm, norm, vector_norm
 from fathom.ops.linalg import matmul
+from fathom.ops.matrix_functions import matrix_exp, tensorinv, tensorsolve
 from fathom.ops.products import cross, matrix_power, multi_dot, vecdot
 from fathom.ops.solve import (
     LinAlgError,
@@ -55,6 +57,7 @@ __all__ = [
     "logdet",
     "lstsq",
     "matmul",
+    "matrix_exp",
     "matrix_norm",
     "matrix_power",
     "matrix_rank",
@@ -67,6 +70,9 @@ __all__ = [
     "solve_triangular",
     "svd",
     "svdvals",
+    "tensorinv",
+    "tensorsolve",
+    "vander",
     "vecdot",
     "vector_norm",
 ]
@@ -75,3 +81,14 @@ __all__ = [
 def diagonal(A: TensorLike, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The diagonal of the last two axes, as a new last axis."""
     return triangle.diagonal(A, offset, dim1, dim2)
+
+
+def vander(x: TensorLike, N: int | None = None) -> Tensor:
+    """The powers 0 ... N - 1 of the last axis, as a new last axis: Vandermonde matrices.
+
+    >>> import fathom
+    >>> fathom.linalg.vander(fathom.tensor([2.0, 3.0]), N=3)
+    tensor([[1., 2., 4.],
+            [1., 3., 9.]])
+    """
+    return powers(x, N)

@@ -15,7 +15,8 @@ from fathom.engine.tensor import Tensor, TensorLike
 from fathom.ops import elementwise as e
 from fathom.ops import loss, sample
 from fathom.ops.axes import one_axis, torch_names
-from fathom.ops.checks import floats, operand
+from fathom.ops.checks import floats
+from fathom.ops.create import as_tensor
 from fathom.ops.cumulate import cumsum
 from fathom.ops.order import sort
 from fathom.ops.tiling import split
@@ -42,7 +43,7 @@ __all__ = [
 
 
 def _halves(name: str, x: TensorLike, axis: int) -> Any:
-    a = operand(x)
+    a = as_tensor(x)
     floats(name, a)
     where = one_axis(axis, a.ndim, name)
     if a.shape[where] % 2:
@@ -107,7 +108,7 @@ def maxout(x: TensorLike, pieces: int, axis: int = -1) -> Tensor:
     >>> maxout(fathom.tensor([1.0, 3.0, -1.0, -2.0]), 2)
     tensor([ 3., -1.])
     """
-    a = operand(x)
+    a = as_tensor(x)
     where = one_axis(axis, a.ndim, "maxout")
     size = a.shape[where]
     if isinstance(pieces, bool) or not hasattr(pieces, "__index__") or pieces < 1:
@@ -128,7 +129,7 @@ def rrelu(
 
     Xu et al. (2015). Kink at 0. The slopes come from the stream "dropout".
     """
-    a = operand(x)
+    a = as_tensor(x)
     floats("rrelu", a)
     if not lower <= upper:
         raise ArgumentError(f"rrelu: lower must not be above upper; received {lower} and {upper}")
@@ -153,8 +154,8 @@ def softmax(x: TensorLike, axis: int = -1, temperature: float = 1.0) -> Tensor:
     temperature : T > 0. T to 0 gives the largest element everything, T to infinity all the same.
 
     >>> import fathom
-    >>> softmax(fathom.tensor([0.0, 1.0]), temperature=0.1)
-    tensor([0.    , 1.    ])
+    >>> softmax(fathom.tensor([0.0, 1.0]), temperature=0.5)
+    tensor([0.1192, 0.8808])
     """
     return loss.softmax(_tempered("softmax", x, temperature), axis)
 
@@ -172,7 +173,7 @@ def softmin(x: TensorLike, axis: int = -1, temperature: float = 1.0) -> Tensor:
 
 
 def _tempered(name: str, x: TensorLike, temperature: Any) -> Any:
-    a = operand(x)
+    a = as_tensor(x)
     floats(name, a)
     if isinstance(temperature, int | float):
         if not temperature > 0:
@@ -197,7 +198,7 @@ def online_softmax(x: TensorLike, axis: int = -1, block: int = 64) -> Tensor:
     Milakov and Gimelshein (2018): when a block raises the maximum from m to m', the sum so far
     is multiplied by e^(m - m'). What flash attention does, in the open.
     """
-    a: Any = operand(x)
+    a: Any = as_tensor(x)
     floats("online_softmax", a)
     where = one_axis(axis, a.ndim, "online_softmax")
     if isinstance(block, bool) or not hasattr(block, "__index__") or block < 1:
@@ -232,7 +233,7 @@ def sparsemax(x: TensorLike, axis: int = -1) -> Tensor:
     >>> sparsemax(fathom.tensor([2.0, 1.8, -1.0]))
     tensor([0.6, 0.4, 0. ])
     """
-    a: Any = operand(x)
+    a: Any = as_tensor(x)
     floats("sparsemax", a)
     where = one_axis(axis, a.ndim, "sparsemax")
     a = a - _still(a.amax(axis=where, keepdims=True))  # the result is the same, the sums small
@@ -263,7 +264,7 @@ def entmax15(x: TensorLike, axis: int = -1) -> Tensor:
     >>> entmax15(fathom.tensor([2.0, 1.0, -2.0]))
     tensor([0.8307, 0.1693, 0.    ])
     """
-    a: Any = operand(x)
+    a: Any = as_tensor(x)
     floats("entmax15", a)
     where = one_axis(axis, a.ndim, "entmax15")
     a = (a - _still(a.amax(axis=where, keepdims=True))) * 0.5

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from fathom.activations.formulas import FORMULAS
-from fathom.engine.errors import ArgumentError, suggest
 from fathom.engine.backward import grad as gradients
+from fathom.engine.errors import ArgumentError, suggest
 from fathom.engine.tensor import Array, Tensor, no_grad
 from fathom.ops.analysis import analyse
 from fathom.ops.formula import Formula
@@ -77,7 +77,7 @@ class Audit:
             "yes" if self.monotone else "no",
             "smooth" if self.smooth else "jumps" if self.smoothness < 0
             else f"C{self.smoothness:.0f}",
-            f"{self.mean:+.3f}",
+            f"{self.mean:.3f}",
             f"{self.std:.3f}",
             "+".join(self.saturates) or "-",
             f"{100 * self.flat_share:.1f}%",
@@ -304,7 +304,7 @@ def _under_normal(f: Function, slope: Function) -> tuple[float, float, float]:
     y = f(z)
     mean = float(weight @ y)
     flat = float(weight @ (np.abs(slope(z)) < 0.01))
-    return mean, math.sqrt(max(float(weight @ ((y - mean) ** 2)), 0.0)), flat
+    return _snapped(mean), math.sqrt(max(float(weight @ ((y - mean) ** 2)), 0.0)), flat
 
 
 def _seconds(function: Any) -> float:

@@ -1,5 +1,6 @@
 """Gradients: asking for them, checking them, writing them, and looking at the graph behind them."""
 
+from fathom.autograd import functional
 from fathom.autograd.anomaly import Anomaly, AnomalyError, detect_anomaly
 from fathom.autograd.checkpoint import checkpoint
 from fathom.autograd.function import Function
@@ -13,6 +14,7 @@ from fathom.autograd.graph import graph_svg, graph_text
 from fathom.autograd.memory import MemoryReport, memory_report
 from fathom.autograd.steps import BackwardStep, backward_steps
 from fathom.engine.backward import backward, grad
+from fathom.engine.tensor import enable_grad, inference_mode, no_grad, set_grad_enabled
 
 __all__ = [
     "Anomaly",
@@ -25,11 +27,16 @@ __all__ = [
     "backward_steps",
     "checkpoint",
     "detect_anomaly",
+    "enable_grad",
+    "functional",
     "grad",
     "gradcheck",
     "gradgradcheck",
     "graph_svg",
     "graph_text",
+    "inference_mode",
     "memory_report",
+    "no_grad",
     "numerical_grad",
+    "set_grad_enabled",
 ]

@@ -383,6 +383,9 @@ def accumulate(leaf: Tensor, gradient: Any, owned: bool) -> None:
         leaf.grad = gradient if owned else gradient.clone()
     else:
         leaf.grad = Tensor(gradient if owned else gradient.copy())
+    if leaf.extra is not None:
+        for hook in list(leaf.extra.get("accumulated", ())):
+            hook(leaf)
 
 
 def grad(

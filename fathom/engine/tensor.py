@@ -172,6 +172,11 @@ class Tensor(TensorMethods):
         return self.value().tolist()
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        if self.requires_grad:
+            raise GraphError(
+                "an array of a tensor that requires grad would lose its history silently",
+                fix="use the function of fathom (fathom.concatenate, ...), or x.detach()",
+            )
         return np.array(self.value(), dtype, copy=copy)
 
     def __dlpack__(self, **keywords: Any) -> Any:
@@ -247,6 +252,13 @@ class Tensor(TensorMethods):
         out.cell = share_cell(self)
         return out
 
+    def detach_(self) -> Tensor:
+        """Forget the history: from here on a leaf that does not require grad. Returns itself."""
+        if self.edge is not None and self.cell is not None and self.cell.shared:
+            raise GraphError("detach_() of memory that is shared (a view)", fix="use .detach()")
+        self.edge, self.requires_grad = None, False
+        return self
+
     def zero_grad(self) -> None:
         self.grad = None
 
@@ -275,6 +287,29 @@ class Tensor(TensorMethods):
         if not self.requires_grad:
             raise GraphError("a hook needs a tensor that requires grad")
         return Removable(_hooks_of(self), hook)
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> Removable:
+        """Call `hook(tensor)` each time a gradient has been added to the `grad` of this leaf.
+
+        An optimizer may take its step there and drop the gradient at once.
+        """
+        if not self.requires_grad or self.edge is not None:
+            raise GraphError(
+                "a post-accumulate hook needs a leaf that requires grad",
+                fix="register_hook() for a value that was computed",
+            )
+        if self.extra is None:
+            self.extra = {}
+        return Removable(self.extra.setdefault("accumulated", []), hook)
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether `retain_grad()` was asked of this intermediate value."""
+        if self.edge is None:
+            return False
+        node, index = self.edge
+        reference = (node.kept or {}).get(index)
+        return reference is not None and reference() is self
 
     def retain_grad(self) -> None:
         """Keep the gradient of this intermediate value, as its hooks leave it, in its `grad`."""
@@ -558,6 +593,20 @@ class no_grad(GradMode):
 
     def __init__(self) -> None:
         super().__init__(False)
+
+
+class inference_mode(GradMode):
+    """PyTorch's name for `no_grad` where nothing is trained; `inference_mode(False)` records.
+
+    >>> import fathom
+    >>> w = fathom.tensor([1.0], requires_grad=True)
+    >>> with fathom.inference_mode():
+    ...     (w * 2).requires_grad
+    False
+    """
+
+    def __init__(self, mode: bool = True) -> None:
+        super().__init__(not mode)
 
 
 class enable_grad(GradMode):

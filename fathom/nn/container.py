@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from fathom.engine.errors import ArgumentError
+from fathom.engine.errors import ArgumentError, suggest
 from fathom.nn.module import Module
 
 
@@ -50,3 +50,89 @@ class Sequential(Module):
     def __getitem__(self, index: Any) -> Any:
         layers = list(self._modules.values())
         return Sequential(*layers[index]) if isinstance(index, slice) else layers[index]
+
+
+class ModuleList(Module):
+    """Layers in a list, for a `forward` of one's own.
+
+    >>> from fathom import nn
+    >>> layers = ModuleList([nn.Linear(2, 2) for _ in range(3)])
+    >>> len(layers), len(list(layers.parameters()))
+    (3, 6)
+    """
+
+    def __init__(self, modules: Any = None, *more: Module) -> None:
+        super().__init__()
+        first = [modules] if isinstance(modules, Module) else modules or ()
+        self.extend((*first, *more))
+
+    def append(self, layer: Module) -> ModuleList:
+        """One more layer at the end."""
+        if not isinstance(layer, Module):
+            raise ArgumentError(f"ModuleList: {layer!r} is not a layer")
+        self.add_module(str(len(self)), layer)
+        return self
+
+    def extend(self, layers: Iterable[Module]) -> ModuleList:
+        """Several more layers at the end."""
+        for layer in layers:
+            self.append(layer)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._modules.values())
+
+    def __getitem__(self, index: Any) -> Any:
+        layers = list(self._modules.values())
+        return ModuleList(layers[index]) if isinstance(index, slice) else layers[index]
+
+
+class ModuleDict(Module):
+    """Layers by name, for a `forward` of one's own.
+
+    >>> from fathom import nn
+    >>> layers = ModuleDict({"up": nn.Linear(2, 4), "down": nn.Linear(4, 2)})
+    >>> layers["up"].out_features, list(layers)
+    (4, ['up', 'down'])
+    """
+
+    def __init__(self, modules: Any = None, *more: Module, names: Any = None) -> None:
+        super().__init__()
+        if names is not None:  # from a spec: the layers in order, the names beside them
+            modules = dict(zip(names, (modules, *more), strict=True)) if names else {}
+        for name, layer in dict(modules or {}).items():
+            self[name] = layer
+
+    def __setitem__(self, name: str, layer: Module) -> None:
+        if hasattr(type(self), name):
+            raise ArgumentError(f"ModuleDict: {name!r} is the name of one of its methods")
+        self.add_module(name, layer)
+
+    def __getitem__(self, name: str) -> Module:
+        if name not in self._modules:
+            raise ArgumentError(f"ModuleDict: no layer {name!r}", fix=suggest(name, self._modules))
+        return self._modules[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._modules
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def keys(self) -> Iterable[str]:
+        return self._modules.keys()
+
+    def values(self) -> Iterable[Module]:
+        return self._modules.values()
+
+    def items(self) -> Iterable[tuple[str, Module]]:
+        return self._modules.items()
+
+    def config(self) -> dict[str, Any]:
+        return {"names": list(self._modules)}

@@ -78,8 +78,8 @@ class _Table(Module):
             raise ShapeError(
                 f"{cls.__name__}.from_pretrained: needs (rows, width); received {table.shape}"
             )
-        layer: Self = cls(*table.shape, _weight=table, _freeze=freeze, **options)
-        return layer
+        make: Any = cls
+        return make(*table.shape, _weight=table, _freeze=freeze, **options)
 
     def config(self) -> dict[str, Any]:
         frozen = {} if self.weight.requires_grad else {"_freeze": True}

@@ -17,12 +17,36 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from fathom.activations.formulas import (
+    celu,
+    elu,
+    leaky_relu,
+    mish,
+    relu6,
+    selu,
+    silu,
+    softsign,
+    threshold,
+)
+from fathom.activations.formulas import gelu as _gelu
+from fathom.activations.formulas import gelu_sigmoid as _gelu_sigmoid
+from fathom.activations.formulas import gelu_tanh as _gelu_tanh
+from fathom.activations.formulas import hard_shrink as hardshrink
+from fathom.activations.formulas import hard_sigmoid as hardsigmoid
+from fathom.activations.formulas import hard_swish as hardswish
+from fathom.activations.formulas import hard_tanh as hardtanh
+from fathom.activations.formulas import prelu as _prelu
+from fathom.activations.formulas import soft_shrink as softshrink
+from fathom.activations.formulas import tanh_shrink as tanhshrink
+from fathom.activations.groups import entmax15, glu, maxout, rrelu, sparsemax
+from fathom.engine.errors import ArgumentError, ShapeError, mark_axes, suggest
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.ops import conv as _conv
 from fathom.ops import pool as _pool
 from fathom.ops import sample as _sample
 from fathom.ops.attention import scaled_dot_product_attention
 from fathom.ops.axes import torch_names
+from fathom.ops.create import as_tensor as _as_tensor
 from fathom.ops.elementwise import neg, relu, sigmoid, tanh
 from fathom.ops.embedding import embedding, embedding_bag, one_hot
 from fathom.ops.linalg import affine
@@ -66,6 +90,7 @@ from fathom.ops.padding import pad
 from fathom.ops.pool import local_response_norm
 from fathom.ops.resize import fold, interpolate, pixel_shuffle, pixel_unshuffle, unfold
 from fathom.ops.sample import alpha_dropout, dropout, feature_alpha_dropout, gumbel_softmax
+from fathom.ops.shape import reshape as _reshape
 from fathom.ops.special import logsigmoid, softplus
 
 __all__ = [
@@ -82,6 +107,7 @@ __all__ = [
     "batch_norm",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "celu",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -95,13 +121,21 @@ __all__ = [
     "dropout1d",
     "dropout2d",
     "dropout3d",
+    "elu",
     "embedding",
     "embedding_bag",
+    "entmax15",
     "feature_alpha_dropout",
     "fold",
     "gaussian_nll_loss",
+    "gelu",
+    "glu",
     "group_norm",
     "gumbel_softmax",
+    "hardshrink",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
     "hinge_embedding_loss",
     "huber_loss",
     "instance_norm",
@@ -109,6 +143,7 @@ __all__ = [
     "kl_div",
     "l1_loss",
     "layer_norm",
+    "leaky_relu",
     "linear",
     "local_response_norm",
     "log_softmax",
@@ -123,6 +158,8 @@ __all__ = [
     "max_unpool1d",
     "max_unpool2d",
     "max_unpool3d",
+    "maxout",
+    "mish",
     "mse_loss",
     "multi_margin_loss",
     "multilabel_margin_loss",
@@ -135,16 +172,26 @@ __all__ = [
     "pixel_shuffle",
     "pixel_unshuffle",
     "poisson_nll_loss",
+    "prelu",
     "relu",
+    "relu6",
     "rms_norm",
+    "rrelu",
     "scaled_dot_product_attention",
+    "selu",
     "sigmoid",
+    "silu",
     "smooth_l1_loss",
     "soft_margin_loss",
     "softmax",
     "softmin",
     "softplus",
+    "softshrink",
+    "softsign",
+    "sparsemax",
     "tanh",
+    "tanhshrink",
+    "threshold",
     "triplet_margin_loss",
     "triplet_margin_with_distance_loss",
     "unfold",
@@ -162,6 +209,35 @@ def softmin(x: TensorLike, axis: int = -1) -> Tensor:
     tensor([0.5, 0.5])
     """
     return softmax(neg(x), axis)
+
+
+def gelu(x: TensorLike, approximate: str = "none") -> Tensor:
+    """x Phi(x): exact ("none"), or approximated with "tanh" or "sigmoid".
+
+    >>> import fathom
+    >>> gelu(fathom.tensor([0.0, 1.0]))
+    tensor([0.    , 0.8413])
+    """
+    kinds = {"none": _gelu, "tanh": _gelu_tanh, "sigmoid": _gelu_sigmoid}
+    if approximate not in kinds:
+        raise ArgumentError(
+            f"gelu: unknown approximate {approximate!r}", fix=suggest(str(approximate), kinds)
+        )
+    return kinds[approximate](x)
+
+
+def prelu(x: TensorLike, weight: TensorLike) -> Tensor:
+    """x where x > 0, weight x below; one weight for all, or one for each channel (axis 1)."""
+    a, w = _as_tensor(x), _as_tensor(weight)
+    if w.ndim > 1 or (w.size != 1 and (a.ndim < 2 or a.shape[1] != w.size)):
+        shape = mark_axes(a.shape, [1]) if a.ndim > 1 else str(a.shape)
+        raise ShapeError(
+            f"prelu: the weight must hold 1 number, or one for each channel of the input {shape}; "
+            f"received shape {tuple(w.shape)}",
+            fix="channels stand on axis 1: (n, c, ...)",
+        )
+    shared = w.size == 1 or a.ndim < 3
+    return _prelu(a, w if shared else _reshape(w, (-1, *(1,) * (a.ndim - 2))))
 
 
 def _of_rank(function: Callable[..., Any], rank: int, name: str) -> Callable[..., Any]:

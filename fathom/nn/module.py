@@ -309,7 +309,7 @@ class Module(TrainMethods):
                 f"the state does not belong to this {type(self).__name__}: " + "; ".join(parts),
                 fix="build the model with the same layers, or pass strict=False",
             )
-        arrays = {n: np.asarray(state[n]) for n in saved if n in state}
+        arrays = {n: to_array(state[n]) for n in saved if n in state}
         for name, array in arrays.items():
             if array.dtype.kind not in "fiub":
                 raise DtypeError(f"{name}: the state holds {array.dtype}, not numbers")

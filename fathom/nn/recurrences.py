@@ -11,6 +11,7 @@ Shapes: x (..., time, n, gates), states (..., n, hidden), weights (..., gates, h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -121,6 +122,12 @@ def _tangents(
     return tuple(rule(i) for i in range(count))
 
 
+def _cost(x: tuple[int, ...], *others: Any, **params: Any) -> float:
+    """Multiply-adds of the hidden side, from the shapes."""
+    gates, hidden = next(s for s in reversed(others) if s and s[-2:-1] == x[-1:])[-2:]
+    return float(math.prod(x[:-1]) * gates * hidden)
+
+
 def _spread(x: Any, like: Any) -> Any:
     """A tangent of zeros in place of None."""
     return like * 0.0 if x is None else x
@@ -128,9 +135,7 @@ def _spread(x: Any, like: Any) -> Any:
 
 def _product(th: Any, tw: Any, before: Any, w: Any) -> Any:
     """The tangent of before @ w.T."""
-    return _sum(
-        None if th is None else th @ swap(w), None if tw is None else before @ swap(tw)
-    )
+    return _sum(None if th is None else th @ swap(w), None if tw is None else before @ swap(tw))
 
 
 # -- the plain recurrence (Elman, 1990) ------------------------------------------------------------
@@ -187,6 +192,7 @@ _rnn_primitive = general(
     jvp=_tangents(_rnn_push, 3),
     saves="in out",
     batch="native",
+    cost=_cost,
 )
 
 
@@ -252,7 +258,6 @@ def _lstm_back(
     hidden = c0.shape[-1]
     dz: list[Any] = [None] * x.shape[-3]
     raw: list[Any] = [None] * x.shape[-3]  # before the projection: value and gradient
-    slopes = _gate_slopes(gates, hidden)
     dh: Any = None
     dc: Any = None
     zero = h0 * 0.0
@@ -269,7 +274,7 @@ def _lstm_back(
         da = _join([live_c * candidate, live_c * before, live_c * i, inner * squashed])
         if ga is not None:
             da = da + _at(ga, t)
-        dz[t] = da * _at(slopes, t)
+        dz[t] = da * _gate_slopes(a, hidden)
         dh, dc = _sum(dz[t] @ w, _kept(dh, m)), _sum(live_c * f, _kept(dc, m))
     stacked = _stack(dz)
     dwr = None if wr is None else _sum(*raw)
@@ -283,12 +288,11 @@ def _lstm_push(
     states, cells, gates = out
     hidden, count = c0.shape[-1], x.shape[-3]
     rows: list[list[Any]] = [[None] * count for _ in range(3)]
-    slopes = _gate_slopes(gates, hidden)
     for t in _steps(count, reverse):
         m, a, before = _at(mask, t), _at(gates, t), _before(cells, c0, t, reverse)
         i, f, candidate, o = _parts(a, hidden, 4)
         tz = _sum(_at(tx, t), _product(th, tw, _before(states, h0, t, reverse), w))
-        ta = _spread(tz, a) * _at(slopes, t)
+        ta = _spread(tz, a) * _gate_slopes(a, hidden)
         ti, tf, tg, to = _parts(ta, hidden, 4)
         squashed = _tanh(f * before + i * candidate if m is not None else _at(cells, t))
         new = _sum(tf * before + ti * candidate + i * tg, None if tc is None else f * tc)
@@ -304,17 +308,14 @@ def _lstm_push(
 _lstm_primitive = general(
     "lstm",
     lambda x, h, c, w, mask, reverse: _lstm(x, h, c, w, None, mask, reverse),
-    vjp=_rules(
-        lambda g, out, x, h, c, w, **p: _lstm_back(g, out, x, h, c, w, None, **p)[:4], 4
-    ),
+    vjp=_rules(lambda g, out, x, h, c, w, **p: _lstm_back(g, out, x, h, c, w, None, **p)[:4], 4),
     jvp=_tangents(
-        lambda given, out, x, h, c, w, **p: _lstm_push(
-            (*given, None), out, x, h, c, w, None, **p
-        ),
+        lambda given, out, x, h, c, w, **p: _lstm_push((*given, None), out, x, h, c, w, None, **p),
         4,
     ),
     saves="in out",
     batch="native",
+    cost=_cost,
 )
 _lstm_projected = general(
     "lstm_projected",
@@ -323,6 +324,7 @@ _lstm_projected = general(
     jvp=_tangents(_lstm_push, 5),
     saves="in out",
     batch="native",
+    cost=_cost,
 )
 
 
@@ -345,7 +347,9 @@ def lstm(
 def _gru(x: Any, h: Any, w: Any, b: Any, mask: Any, reverse: bool) -> Any:
     hidden, back = h.shape[-1], np.swapaxes(w, -1, -2)
     bias = b[..., None, :]
-    gates = np.empty((*x.shape[:-1], 4 * hidden), x.dtype)  # reset, update, new, and its hidden side
+    gates = np.empty(
+        (*x.shape[:-1], 4 * hidden), x.dtype
+    )  # reset, update, new, and its hidden side
     states = np.empty((*x.shape[:-1], hidden), x.dtype)
     for t in _steps(x.shape[-3], reverse):
         q, now = np.matmul(h, back), x[..., t, :, :]
@@ -432,6 +436,7 @@ _gru_primitive = general(
     jvp=_tangents(_gru_push, 4),
     saves="in out",
     batch="native",
+    cost=_cost,
 )
 
 

@@ -298,7 +298,7 @@ class LSTM(_Recurrent):
         wi, wh, bi, bh = self._weights(end)
         z = F.linear(x, wi, _both_biases(bi, bh))
         projection = self._parameters.get("weight_hr" + end)
-        return recurrences.lstm(z, *start, wh, projection, mask, reverse)
+        return recurrences.lstm(z, start[0], start[1], wh, projection, mask, reverse)
 
     def config(self) -> dict[str, Any]:
         return {**super().config(), "proj_size": self.proj_size}

@@ -90,7 +90,8 @@ def from_spec(spec: Mapping[str, Any]) -> Module:
     try:
         options = dict(spec)
         kind = options.pop("type")
-        children = [from_spec(child) for child in options.pop("layers", ())]
+        below = options.pop("layers") if isinstance(options.get("layers"), list) else ()
+        children = [from_spec(child) for child in below]
         kinds = known()
         if kind not in kinds:
             raise CheckpointError(f"unknown layer {kind!r}", fix=suggest(kind, kinds))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -63,17 +63,27 @@ def reduced_shape(shape: Sequence[int], axes: Sequence[int], keepdims: bool) -> 
     return tuple(n for i, n in enumerate(shape) if i not in axes)
 
 
-def operand(x: Any, name: str) -> Tensor:
+@overload
+def operand(x: Any) -> Any: ...
+
+
+@overload
+def operand(x: Any, name: str) -> Tensor: ...
+
+
+def operand(x: Any, name: str = "") -> Any:
     """An argument as a tensor; lists and numbers become tensors, arrays stay what they are.
 
-    (An array has all that is asked of a tensor here, and so goes by its type.)
+    (An array has all that is asked of a tensor here, and so may go by its type.) Errors about
+    it begin with `name`.
     """
     if isinstance(x, (Tensor, np.ndarray)):
-        return x  # type: ignore[return-value]
+        return x
     try:
         return Tensor(x)
     except FathomError as error:
-        error.message = f"{name}: {error.message}"
+        if name:
+            error.message = f"{name}: {error.message}"
         raise
 
 

@@ -9,13 +9,9 @@ import numpy as np
 
 from fathom.engine.errors import ArgumentError, DtypeError, ShapeError, mark_axes, suggest
 from fathom.engine.tensor import Tensor
+from fathom.ops.axes import operand
 
-__all__: list[str] = []
-
-
-def operand(x: Any) -> Any:
-    """A tensor or an array as it is, anything else (lists, numbers) as a tensor."""
-    return x if isinstance(x, (Tensor, np.ndarray)) else Tensor(x)
+__all__ = ["operand"]
 
 
 def raw(x: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fathom.engine.errors import ArgumentError, DtypeError
+from fathom.engine.primitive import elementwise
 from fathom.engine.random import Stream, current
 from fathom.engine.tensor import Array, Tensor, TensorLike, to_array
 from fathom.ops.axes import operand, shape_of, whole
@@ -16,14 +17,18 @@ from fathom.ops.axes import operand, shape_of, whole
 __all__ = [
     "arange",
     "as_tensor",
+    "clone",
     "empty",
     "empty_like",
     "eye",
     "from_numpy",
     "full",
     "full_like",
+    "is_floating_point",
+    "is_tensor",
     "linspace",
     "logspace",
+    "numel",
     "ones",
     "ones_like",
     "rand",
@@ -62,6 +67,26 @@ def from_numpy(array: Array) -> Tensor:
             fix="fathom.tensor(data) copies lists and numbers",
         )
     return Tensor(array)
+
+
+@elementwise(lambda x: np.array(x, order="C"), (1.0,))
+def clone(x: TensorLike) -> Tensor:
+    """A copy with memory of its own, in order, that keeps its history."""
+
+
+def is_tensor(x: Any) -> bool:
+    """Whether x is a tensor."""
+    return isinstance(x, Tensor)
+
+
+def is_floating_point(x: TensorLike) -> bool:
+    """Whether x holds floats."""
+    return operand(x, "is_floating_point").dtype.kind == "f"
+
+
+def numel(x: TensorLike) -> int:
+    """How many elements x has."""
+    return operand(x, "numel").size
 
 
 def _type(dtype: DTypeLike, name: str) -> np.dtype[Any]:

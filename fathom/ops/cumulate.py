@@ -42,7 +42,7 @@ def _recurrence_forward(g: Any, a: Any, axis: int) -> Any:
     return out
 
 
-def _backwards(g: Any, a: Any, axis: int) -> Any:
+def backwards(g: Any, a: Any, axis: int) -> Any:
     """s[k] = g[k] + a[k+1] s[k+1]: the same from the other end."""
     factors = shifted(flip(a, axis), axis, 0.0)
     return flip(recurrence(flip(g, axis), factors, axis), axis)
@@ -52,8 +52,8 @@ recurrence_record = general(
     "recurrence",
     _recurrence_forward,
     vjp=(
-        lambda g, out, b, a, axis: _backwards(g, a, axis),
-        lambda g, out, b, a, axis: _backwards(g, a, axis) * shifted(out, axis, 0.0),
+        lambda g, out, b, a, axis: backwards(g, a, axis),
+        lambda g, out, b, a, axis: backwards(g, a, axis) * shifted(out, axis, 0.0),
     ),
     jvp=(
         lambda t, out, b, a, axis: recurrence(t, a, axis),
@@ -83,7 +83,7 @@ _cumsum = linear(
 _cumprod = general(
     "cumprod",
     lambda x, axis: np.multiply.accumulate(x, axis=axis, dtype=total_type(x)),
-    vjp=(lambda g, out, x, axis: _backwards(g, x, axis) * shifted(out, axis, 1.0),),
+    vjp=(lambda g, out, x, axis: backwards(g, x, axis) * shifted(out, axis, 1.0),),
     jvp=(lambda t, out, x, axis: recurrence(t * shifted(out, axis, 1.0), x, axis),),
     saves="in out",
     batch="axis",

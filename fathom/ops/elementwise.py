@@ -683,3 +683,9 @@ def astype(x: TensorLike, dtype: Any) -> Tensor:
     if wanted.kind not in "fiub" or wanted.itemsize > 8:
         raise DtypeError(f"astype: a tensor holds floats, whole numbers or booleans, not {wanted}")
     return apply(_cast, operand(x, "astype"), dtype=wanted)
+
+
+def floating(x: Any, name: str) -> Any:
+    """An argument as a tensor of floats; whole numbers and booleans become float32."""
+    x = operand(x, name)
+    return x if x.dtype.kind == "f" else astype(x, np.float32)

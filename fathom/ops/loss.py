@@ -11,6 +11,7 @@ from fathom.engine.errors import ArgumentError, AxisError, DtypeError, ShapeErro
 from fathom.engine.primitive import Extra, apply, general
 from fathom.engine.tensor import Tensor, TensorLike, to_array
 from fathom.ops.axes import one_axis, torch_names
+from fathom.ops.checks import one_of
 from fathom.ops.elementwise import equal, exp, where
 from fathom.ops.reduce import mean
 from fathom.ops.reduce import sum as sum_
@@ -127,7 +128,8 @@ def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
         return sum_(loss)
     if reduction == "none":
         return loss
-    raise ArgumentError(f"unknown reduction {reduction!r}", fix=suggest(reduction, REDUCTIONS))
+    known = suggest(str(reduction), REDUCTIONS)
+    raise ArgumentError(f"unknown reduction {reduction!r}", fix=known)
 
 
 def check_labels(labels: Any, classes: int, ignore_index: int) -> Any:
@@ -177,6 +179,7 @@ def cross_entropy(
     """
     x: Any = input if isinstance(input, (Tensor, np.ndarray)) else Tensor(input)
     y: Any = target if isinstance(target, (Tensor, np.ndarray)) else to_array(target)
+    one_of("cross_entropy", "reduction", reduction, REDUCTIONS)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ArgumentError(f"label_smoothing must lie in [0, 1]; received {label_smoothing}")
     if x.ndim == 0:

@@ -7,36 +7,39 @@ from typing import Any, cast
 
 import numpy as np
 
-from fathom.engine.errors import DtypeError, GraphError, InplaceError, ShapeError
-from fathom.engine.tensor import (
-    Tensor,
-    TensorLike,
-    clock,
-    is_grad_enabled,
-    mark_written,
-)
+from fathom.engine.errors import GraphError
+from fathom.engine.tensor import Tensor, TensorLike
 from fathom.ops import (
+    assemble,
+    counting,
     create,
     cumulate,
+    distance,
     index,
     linalg,
     loss,
+    matrix_functions,
     order,
     products,
     reduce,
     rounding,
+    running,
+    scattering,
     shape,
     solve,
     special,
+    statistics,
     tiling,
     triangle,
     trigonometric,
     writing,
 )
 from fathom.ops import elementwise as e
+from fathom.ops.handling import Handling
+from fathom.ops.inplace import InPlace
 
 
-class TensorMethods:
+class TensorMethods(Handling, InPlace):
     """Mixed into `Tensor`; see the functions for their documentation."""
 
     __add__ = e.add
@@ -117,6 +120,8 @@ class TensorMethods:
     tanh = e.tanh
     true_divide = e.true_divide
 
+    copysign = rounding.copysign
+    heaviside = rounding.heaviside
     bitwise_and = rounding.bitwise_and
     bitwise_not = rounding.bitwise_not
     bitwise_or = rounding.bitwise_or
@@ -158,6 +163,8 @@ class TensorMethods:
     erfc = special.erfc
     erfinv = special.erfinv
     lgamma = special.lgamma
+    logit = special.logit
+    sinc = special.sinc
     logaddexp = special.logaddexp
     logaddexp2 = special.logaddexp2
     xlogy = special.xlogy
@@ -240,6 +247,7 @@ class TensorMethods:
 
     matmul = linalg.matmul
     addmm = products.addmm
+    baddbmm = products.baddbmm
     bmm = products.bmm
     cross = products.cross
     dot = products.dot
@@ -263,6 +271,41 @@ class TensorMethods:
     trace = triangle.trace
     tril = triangle.tril
     triu = triangle.triu
+
+    clone = create.clone
+    is_floating_point = create.is_floating_point
+    numel = create.numel
+    nelement = create.numel
+
+    aminmax = statistics.aminmax
+    corrcoef = statistics.corrcoef
+    cov = statistics.cov
+    nanmean = statistics.nanmean
+    nanmedian = statistics.nanmedian
+    nansum = statistics.nansum
+
+    cummax = running.cummax
+    cummin = running.cummin
+    diff = running.diff
+    logcumsumexp = running.logcumsumexp
+
+    dist = distance.dist
+    renorm = distance.renorm
+
+    bincount = counting.bincount
+    histc = counting.histc
+    unique = counting.unique
+
+    dsplit = assemble.dsplit
+    hsplit = assemble.hsplit
+    rot90 = assemble.rot90
+    t = assemble.t
+    tensor_split = assemble.tensor_split
+    vsplit = assemble.vsplit
+
+    index_put = scattering.index_put
+    scatter_reduce = scattering.scatter_reduce
+    matrix_exp = matrix_functions.matrix_exp
 
     softmax = loss.softmax
     log_softmax = loss.log_softmax
@@ -316,53 +359,14 @@ class TensorMethods:
         return shape.matrix_transpose(self)  # type: ignore[arg-type]
 
     @property
+    def H(self) -> Tensor:
+        """A matrix with rows and columns swapped: of real numbers, what `t()` gives."""
+        return assemble.t(self)  # type: ignore[arg-type]
+
+    @property
     def mT(self) -> Tensor:
         """The last two axes swapped."""
         return shape.transpose(self, -2, -1)  # type: ignore[arg-type]
-
-    def numel(self: Any) -> int:
-        return self.size
-
-    def dim(self: Any) -> int:
-        return self.ndim
-
-    def half(self: Any) -> Tensor:
-        return e.astype(self, np.float16)
-
-    def float(self: Any) -> Tensor:
-        return e.astype(self, np.float32)
-
-    def double(self: Any) -> Tensor:
-        return e.astype(self, np.float64)
-
-    def int(self: Any) -> Tensor:
-        return e.astype(self, np.int32)
-
-    def long(self: Any) -> Tensor:
-        return e.astype(self, np.int64)
-
-    def bool(self: Any) -> Tensor:
-        return e.astype(self, np.bool_)
-
-    def type_as(self: Any, other: Tensor) -> Tensor:
-        """This tensor in the dtype of another."""
-        return e.astype(self, other.dtype)
-
-    def contiguous(self: Any) -> Tensor:
-        """Itself if its memory is in order, else a copy that is."""
-        return self if self.value().flags.c_contiguous else self.clone()
-
-    def new_zeros(self: Any, *sizes: Any) -> Tensor:
-        """Zeros of this dtype."""
-        return create.zeros(*sizes, dtype=self.dtype)
-
-    def new_ones(self: Any, *sizes: Any) -> Tensor:
-        """Ones of this dtype."""
-        return create.ones(*sizes, dtype=self.dtype)
-
-    def new_full(self: Any, sizes: Any, value: Any) -> Tensor:
-        """All `value`, of this dtype."""
-        return create.full(sizes, value, self.dtype)
 
     def where(self: Any, condition: TensorLike, other: TensorLike) -> Tensor:
         """This tensor where the condition holds, the other elsewhere."""
@@ -373,135 +377,10 @@ class TensorMethods:
         """`x.at[index].set(v)`, `.add`, `.mul`, `.min`, `.max`: writes that return a new tensor."""
         return writing.At(self)  # type: ignore[arg-type]
 
-    def clone(self: Any) -> Tensor:
-        """A copy that keeps its history."""
-        return e.mul(self, 1) if self.requires_grad else Tensor(self.value().copy())
-
-    # -- in place: the trailing underscore of PyTorch
-
-    def __iadd__(self: Any, other: TensorLike) -> Tensor:  # type: ignore[misc]
-        return write(self, e.add, other)
-
-    def __isub__(self: Any, other: TensorLike) -> Tensor:  # type: ignore[misc]
-        return write(self, e.sub, other)
-
-    def __imul__(self: Any, other: TensorLike) -> Tensor:  # type: ignore[misc]
-        return write(self, e.mul, other)
-
-    def __itruediv__(self: Any, other: TensorLike) -> Tensor:  # type: ignore[misc]
-        return write(self, e.div, other)
-
-    add_, sub_, mul_, div_ = __iadd__, __isub__, __imul__, __itruediv__
-
-    def copy_(self: Any, other: TensorLike) -> Tensor:
-        return write(self, lambda x, y: writing.At(x)[...].set(y), other)
-
-    def zero_(self: Any) -> Tensor:
-        return write(self, lambda x, _: writing.At(x)[...].set(0), None)
-
-    def fill_(self: Any, value: TensorLike) -> Tensor:
-        return write(self, lambda x, y: writing.At(x)[...].set(y), value)
-
-    def clamp_(self: Any, min: TensorLike | None = None, max: TensorLike | None = None) -> Tensor:
-        return write(self, lambda x, _: e.clip(x, min, max), None)
-
-    clip_ = clamp_
-
-    def neg_(self: Any) -> Tensor:
-        return write(self, lambda x, _: e.neg(x), None)
-
-    def exp_(self: Any) -> Tensor:
-        return write(self, lambda x, _: e.exp(x), None)
-
-    def sqrt_(self: Any) -> Tensor:
-        return write(self, lambda x, _: e.sqrt(x), None)
-
-    def pow_(self: Any, exponent: TensorLike) -> Tensor:
-        return write(self, e.power, exponent)
-
-    def masked_fill_(self: Any, mask: TensorLike, value: TensorLike) -> Tensor:
-        return write(self, lambda x, v: writing.masked_fill(x, mask, v), value)
-
-    def index_add_(self: Any, dim: Any, index: TensorLike, source: TensorLike) -> Tensor:
-        return write(self, lambda x, v: writing.index_add(x, dim, index, v), source)
-
-    def scatter_(self: Any, dim: Any, index: TensorLike, src: TensorLike) -> Tensor:
-        return write(self, lambda x, v: writing.scatter(x, dim, index, v), src)
-
-    def scatter_add_(self: Any, dim: Any, index: TensorLike, src: TensorLike) -> Tensor:
-        return write(self, lambda x, v: writing.scatter_add(x, dim, index, v), src)
-
-    def __setitem__(self: Any, where: Any, value: TensorLike) -> None:
-        """x[where] = value, in the memory of x; recorded like any other in-place edit."""
-        place = index.plain_index(where)
-        recorded = self.requires_grad or getattr(value, "requires_grad", False)
-        if self.level or getattr(value, "level", 0) or (is_grad_enabled() and recorded):
-            write(self, lambda x, v: writing.At(x)[place].set(v), value)
-            return
-        writing.write_into(self.value(), place, value)
-        mark_written(self)
-
 
 def _bits(x: Any, bitwise: Any, logical: Any) -> Any:
     """The operation on bits for whole numbers, on truth otherwise."""
     return bitwise if x.dtype.kind in "iu" else logical
-
-
-def write(target: Tensor, operation: Any, other: Any) -> Tensor:
-    """`target = operation(target, other)` in the memory of `target`.
-
-    Recorded like any operation when gradients are; refused where PyTorch refuses: on a leaf
-    that requires grad, and on views of recorded values.
-    """
-    level = getattr(other, "level", 0)
-    if target.level or level:
-        return _write_wrapped(target, operation, other, level)
-    recorded = is_grad_enabled() and (
-        target.requires_grad or (isinstance(other, Tensor) and other.requires_grad)
-    )
-    if recorded:
-        if target.is_leaf and target.requires_grad:
-            raise GraphError(
-                "a leaf that requires grad is edited in place while operations are recorded",
-                fix="edit it inside `with fathom.no_grad():`, as optimizers do",
-            )
-        if target.cell is not None and target.cell.shared:
-            raise InplaceError(
-                "in-place edit of memory that another recorded tensor shares (a view)",
-                fix="write it out of place: y = x + 1",
-            )
-        before = Tensor(target.value().copy())
-        before.edge, before.requires_grad = target.edge, target.requires_grad
-        result = operation(before, before if other is target else other)
-        target.edge, target.requires_grad = result.edge, result.requires_grad
-    else:
-        result = operation(target.value(), other.value() if isinstance(other, Tensor) else other)
-    data = result.value() if isinstance(result, Tensor) else result
-    if data.shape != target.shape:
-        raise ShapeError(f"an in-place edit cannot change shape {target.shape} to {data.shape}")
-    if data.dtype.kind == "f" and target.dtype.kind != "f":
-        raise DtypeError(f"floats cannot be written in place into a tensor of {target.dtype}")
-    target.value()[...] = data
-    mark_written(target)
-    if recorded and target.edge is not None:
-        target.edge[0].sequence = next(clock)  # the write is part of the operation
-    return target
-
-
-def _write_wrapped(target: Any, operation: Any, other: Any, level: int) -> Tensor:
-    """An in-place edit inside a transform: the wrapper takes over what the result holds."""
-    if level > target.level:
-        raise GraphError(
-            "an in-place edit of a tensor from outside a transform with a value from inside it",
-            fix="make the tensor inside the function you transform, or write out of place",
-        )
-    before = object.__new__(type(target))
-    before.__dict__.update(target.__dict__)
-    result = operation(before, before if other is target else other)
-    if result.shape != target.shape:
-        raise ShapeError(f"an in-place edit cannot change shape {target.shape} to {result.shape}")
-    target.__dict__.update(result.__dict__)
-    return cast(Tensor, target)
 
 
 _UFUNCS = {
@@ -526,6 +405,8 @@ _UFUNCS = {
     np.arctan2: trigonometric.atan2, np.sinh: trigonometric.sinh, np.cosh: trigonometric.cosh,
     np.arcsinh: trigonometric.asinh, np.arccosh: trigonometric.acosh,
     np.arctanh: trigonometric.atanh,
+    np.copysign: rounding.copysign, np.heaviside: rounding.heaviside,
+    np.positive: create.clone,
     np.deg2rad: trigonometric.deg2rad, np.rad2deg: trigonometric.rad2deg,
 }  # fmt: skip
 
@@ -547,7 +428,9 @@ def _array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **keywords
 
 def attach() -> None:
     """Give `Tensor` its methods; called once, when `fathom.ops` is imported."""
-    for name, member in vars(TensorMethods).items():
-        if name not in ("__module__", "__doc__", "__dict__", "__weakref__", "__hash__"):
-            setattr(Tensor, name, member)
+    hidden = ("__module__", "__doc__", "__dict__", "__weakref__", "__hash__")
+    for part in (Handling, InPlace, TensorMethods):
+        for name, member in vars(part).items():
+            if name not in hidden:
+                setattr(Tensor, name, member)
     Tensor.__array_ufunc__ = _array_ufunc  # type: ignore[attr-defined]

@@ -17,6 +17,7 @@ from fathom.ops.shape import concatenate, permute, reshape, transpose
 
 __all__ = [
     "addmm",
+    "baddbmm",
     "bmm",
     "cross",
     "dot",
@@ -109,7 +110,22 @@ def addmm(
     input: TensorLike, mat1: TensorLike, mat2: TensorLike, beta: float = 1.0, alpha: float = 1.0
 ) -> Tensor:
     """beta * input + alpha * (mat1 @ mat2)."""
-    product: Any = mm(mat1, mat2)
+    return _added(input, mm(mat1, mat2), beta, alpha)
+
+
+def baddbmm(
+    input: TensorLike,
+    batch1: TensorLike,
+    batch2: TensorLike,
+    *,
+    beta: float = 1.0,
+    alpha: float = 1.0,
+) -> Tensor:
+    """beta * input + alpha * (batch1 @ batch2), for batches of matrices."""
+    return _added(input, bmm(batch1, batch2), beta, alpha)
+
+
+def _added(input: Any, product: Any, beta: float, alpha: float) -> Any:
     if alpha != 1:
         product = product * alpha
     if beta == 0:  # what stands in `input` does not matter then, not even nan

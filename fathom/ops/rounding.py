@@ -1,4 +1,4 @@
-"""Rounding, remainders and bits: operations whose slope is 0 or 1 wherever they have one."""
+"""Rounding, remainders, signs and bits: operations whose slope is 0 or 1 wherever they have one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fathom.engine.errors import ArgumentError, DtypeError
 from fathom.engine.primitive import TABLE, broadcast_shape, elementwise, general
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.ops.axes import operand
-from fathom.ops.elementwise import neg
+from fathom.ops.elementwise import mul, neg, sign
 
 __all__ = [
     "bitwise_and",
@@ -19,11 +19,13 @@ __all__ = [
     "bitwise_or",
     "bitwise_xor",
     "ceil",
+    "copysign",
     "fix",
     "floor",
     "floor_divide",
     "fmod",
     "frac",
+    "heaviside",
     "remainder",
     "round",
     "trunc",
@@ -205,3 +207,25 @@ def _bits_shape(*values: Any) -> tuple[int, ...]:
 
 for _name in ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"):
     TABLE[_name].shape = _bits_shape
+
+
+# -- signs -----------------------------------------------------------------------------------------
+
+
+def _same_sign(out: Any, x: Any, y: Any) -> Any:
+    return mul(sign(out), sign(x))
+
+
+@elementwise(np.copysign, (_same_sign, 0.0), saves="in out")
+def copysign(x: TensorLike, y: TensorLike) -> Tensor:
+    """The size of x with the sign of y (a minus zero has one too). The slope in y is 0."""
+
+
+def _heaviside(x: Any, values: Any) -> Any:
+    kind = np.result_type(x, values)
+    return np.where(np.equal(x, 0), values, np.greater(x, 0)).astype(kind)
+
+
+@elementwise(_heaviside)
+def heaviside(x: TensorLike, values: TensorLike) -> Tensor:
+    """0 where x is negative, 1 where it is positive, `values` where it is 0; no gradient."""

@@ -16,7 +16,27 @@ from fathom.engine.errors import DtypeError
 from fathom.engine.primitive import apply, elementwise, general
 from fathom.engine.tensor import Array, Tensor, TensorLike
 from fathom.ops.axes import operand
-from fathom.ops.elementwise import as_float, div, equal, exp, greater, log, mul, neg, sigmoid, where
+from fathom.ops.elementwise import abs as abs_
+from fathom.ops.elementwise import (
+    as_float,
+    clip,
+    div,
+    equal,
+    exp,
+    floating,
+    greater,
+    log,
+    log1p,
+    logical_not,
+    mul,
+    neg,
+    safe_where,
+    sigmoid,
+    square,
+    sub,
+    where,
+)
+from fathom.ops.trigonometric import sin
 
 __all__ = [
     "digamma",
@@ -26,8 +46,10 @@ __all__ = [
     "lgamma",
     "logaddexp",
     "logaddexp2",
+    "logit",
     "logsigmoid",
     "polygamma",
+    "sinc",
     "softplus",
     "xlogy",
 ]
@@ -369,3 +391,41 @@ def _log_or_zero(x: Any, y: Any) -> Any:
 )
 def xlogy(x: TensorLike, y: TensorLike) -> Tensor:
     """x log(y), and 0 where x is 0."""
+
+
+# -- logit and sinc ------------------------------------------------------------------------------
+
+
+def logit(x: TensorLike, eps: float | None = None) -> Tensor:
+    """log(x / (1 - x)), the inverse of `sigmoid`; with `eps`, of x held to [eps, 1 - eps].
+
+    >>> import fathom
+    >>> fathom.logit(fathom.tensor([0.5, 0.0]), eps=0.5)
+    tensor([0., 0.])
+    """
+    a: Any = floating(x, "logit")
+    if eps is not None:
+        a = clip(a, eps, 1.0 - eps)
+    return sub(log(a), log1p(neg(a)))
+
+
+_NEAR = 0.3  # below it the series of sinc to the tenth power is exact in float64
+
+
+def _near_zero(y: Any) -> Any:
+    """sin(y) / y by its series, whose derivatives are exact at 0."""
+    z: Any = square(y)
+    return 1 - z * (1 - z * (1 - z * (1 - z * (1 - z / 110) / 72) / 42) / 20) / 6
+
+
+def sinc(x: TensorLike) -> Tensor:
+    """sin(pi x) / (pi x), and 1 at 0, where the derivatives of all orders are right too.
+
+    >>> import fathom
+    >>> fathom.sinc(fathom.tensor([0.0, 0.5]))
+    tensor([1.    , 0.6366])
+    """
+    y: Any = mul(floating(x, "sinc"), math.pi)
+    far: Any = greater(abs_(y), _NEAR)
+    near = safe_where(logical_not(far), _near_zero, y, safe=0.0)
+    return safe_where(far, lambda v: sin(v) / v, y, near)

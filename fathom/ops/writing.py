@@ -77,6 +77,11 @@ def _at_shape(x: Any, value: Any, index: Any) -> tuple[int, ...]:
     return tuple(x.shape)
 
 
+def _blank(x: Any) -> Any:
+    """Zeros in the place of x, whatever stands there."""
+    return where(False, x, 0.0)
+
+
 _set: Primitive = general(
     "at_set",
     _set_forward,
@@ -86,7 +91,7 @@ _set: Primitive = general(
     ),
     jvp=(
         lambda t, out, x, value, index: apply(_set, t, 0.0, index=index),
-        lambda t, out, x, value, index: apply(_set, x * 0.0, t, index=index),
+        lambda t, out, x, value, index: apply(_set, _blank(x), t, index=index),
     ),
     batch=_at_batch("at_set"),
     shape=_at_shape,
@@ -241,7 +246,7 @@ _scatter: Primitive = general(
     ),
     jvp=(
         lambda t, out, x, source, index, axis: apply(_scatter, t, 0.0, index, axis=axis),
-        lambda t, out, x, source, index, axis: apply(_scatter, x * 0.0, t, index, axis=axis),
+        lambda t, out, x, source, index, axis: apply(_scatter, _blank(x), t, index, axis=axis),
         None,
     ),
     saves="other",
@@ -250,7 +255,7 @@ _scatter: Primitive = general(
 )
 
 
-def _prepare(name: str, x: Any, axis: int, index: Any, source: Any) -> tuple[Tensor, int, Any, Any]:
+def prepare(name: str, x: Any, axis: int, index: Any, source: Any) -> tuple[Tensor, int, Any, Any]:
     """Checked arguments of a scatter, the source cut to the shape of the index."""
     x, index = operand(x, name), whole_index(index, name)
     place = one_axis(axis, x.ndim, name)
@@ -283,7 +288,7 @@ def scatter(
     if (src is None) == (value is None):
         raise ArgumentError("scatter: give src or value")
     given = value if src is None else src
-    x, place, chosen, source = _prepare("scatter", x, axis, index, given)
+    x, place, chosen, source = prepare("scatter", x, axis, index, given)
     return apply(_scatter, x, source, chosen, axis=place)
 
 
@@ -295,7 +300,7 @@ def scatter_add(x: TensorLike, axis: int, index: TensorLike, src: TensorLike) ->
     >>> fathom.scatter_add(fathom.zeros(3), 0, [0, 0, 2], fathom.ones(3))
     tensor([2., 0., 1.])
     """
-    x, place, chosen, source = _prepare("scatter_add", x, axis, index, src)
+    x, place, chosen, source = prepare("scatter_add", x, axis, index, src)
     if isinstance(source, (int, float)):
         source = np.full(chosen.shape, source, x.dtype)
     return x + TABLE["put_along_axis"](source, chosen, axis=place, shape=tuple(x.shape))

@@ -1,16 +1,42 @@
-"""Optimizers: what turns gradients into steps."""
+"""Optimizers: what turns gradients into steps; schedules of their rates; averages of weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fathom.engine.errors import ArgumentError, suggest
-from fathom.optim.adam import Adam
+from fathom.optim import lr_scheduler, schedules, swa_utils
+from fathom.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam
+from fathom.optim.adaptive import Adadelta, Adagrad, RMSprop, Rprop
+from fathom.optim.layerwise import LAMB, Lion
+from fathom.optim.lbfgs import LBFGS
+from fathom.optim.newton import GaussNewton, LevenbergMarquardt, Newton, NewtonCG
 from fathom.optim.optimizer import Optimizer
+from fathom.optim.scaling import GradScaler
 from fathom.optim.sgd import SGD
+from fathom.optim.wrappers import SAM, Lookahead
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "sgd": SGD}
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "adadelta": Adadelta,
+    "adagrad": Adagrad,
+    "adam": Adam,
+    "adamax": Adamax,
+    "adamw": AdamW,
+    "gauss_newton": GaussNewton,
+    "lamb": LAMB,
+    "lbfgs": LBFGS,
+    "levenberg_marquardt": LevenbergMarquardt,
+    "lion": Lion,
+    "nadam": NAdam,
+    "newton": Newton,
+    "newton_cg": NewtonCG,
+    "radam": RAdam,
+    "rmsprop": RMSprop,
+    "rprop": Rprop,
+    "sam": SAM,
+    "sgd": SGD,
+}
 
 
 def make(name: str, params: Iterable[Any], **options: Any) -> Optimizer:
@@ -21,7 +47,9 @@ def make(name: str, params: Iterable[Any], **options: Any) -> Optimizer:
     0.1
     """
     if not isinstance(name, str) or name.lower() not in OPTIMIZERS:
-        raise ArgumentError(f"unknown optimizer {name!r}", fix=suggest(str(name), OPTIMIZERS))
+        swapped = [known for known in OPTIMIZERS if sorted(known) == sorted(str(name).lower())]
+        near = swapped[0] if swapped else str(name)  # letters in another order first
+        raise ArgumentError(f"unknown optimizer {name!r}", fix=suggest(near, OPTIMIZERS))
     given = {key: value for key, value in options.items() if value is not None}
     try:
         return OPTIMIZERS[name.lower()](params, **given)
@@ -29,4 +57,31 @@ def make(name: str, params: Iterable[Any], **options: Any) -> Optimizer:
         raise ArgumentError(f"optimizer {name!r}: {error}") from None
 
 
-__all__ = ["OPTIMIZERS", "SGD", "Adam", "Optimizer", "make"]
+__all__ = [
+    "LAMB",
+    "LBFGS",
+    "OPTIMIZERS",
+    "SAM",
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "GaussNewton",
+    "GradScaler",
+    "LevenbergMarquardt",
+    "Lion",
+    "Lookahead",
+    "NAdam",
+    "Newton",
+    "NewtonCG",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "lr_scheduler",
+    "make",
+    "schedules",
+    "swa_utils",
+]

@@ -23,8 +23,8 @@ class Lion(Optimizer):
     >>> w = fathom.nn.Parameter([1.0, 1.0])
     >>> w.grad = fathom.tensor([300.0, -0.01])
     >>> Lion([w], lr=0.1).step()
-    >>> w
-    Parameter([0.9, 1.1])
+    >>> w.detach()
+    tensor([0.9, 1.1])
     """
 
     slots = ("exp_avg",)
@@ -112,5 +112,3 @@ class LAMB(Optimizer):
         size, length = float(np.linalg.norm(w)), float(np.linalg.norm(step))
         ratio = min(size, group["clamp_value"]) / length if size and length else 1.0
         step *= group["lr"] * ratio
-
-

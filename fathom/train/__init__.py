@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from typing import Any
 
 from fathom.nn.module import Module
-from fathom.train import callbacks, checkpoint, metrics
+from fathom.train import callbacks, checkpoint, metrics, weights
 from fathom.train.callbacks import (
     Callback,
     CSVLogger,
@@ -28,6 +30,18 @@ def load(path: str | os.PathLike[str]) -> Module:
     return checkpoint.load(path).build()
 
 
+LAZY = (  # tools that come in when they are used
+    "augment", "collapse", "curvature", "distill", "landscape", "learning_curve", "lr_find",
+    "quantize", "report",
+)  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in LAZY:
+        return importlib.import_module(f"fathom.train.{name}")
+    raise AttributeError(f"module 'fathom.train' has no attribute {name!r}")
+
+
 attach()
 
 __all__ = [
@@ -44,4 +58,5 @@ __all__ = [
     "checkpoint",
     "load",
     "metrics",
+    "weights",
 ]

@@ -13,7 +13,9 @@ from fathom.engine.tensor import Array, Tensor
 from fathom.nn import functional as F
 from fathom.nn.losses import CrossEntropyLoss, MSELoss
 from fathom.nn.module import Module
-from fathom.optim import Optimizer, make
+from fathom.optim import LevenbergMarquardt, Optimizer, make, schedules
+from fathom.optim.schedules import Schedule
+from fathom.train.weights import unreduced
 
 Loss = Callable[[Tensor, Any], Tensor]
 LOSSES: dict[str, Loss] = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss}
@@ -94,8 +96,11 @@ def wants_labels(loss: Any, y: Array) -> bool:
     return named or loss is F.cross_entropy or type(loss) is CrossEntropyLoss
 
 
-def find_loss(loss: Any, y: Array) -> Loss:
-    """A loss function by name; "auto" is cross-entropy for labels, squared error for floats."""
+def find_loss(loss: Any, y: Array, rows: bool = False) -> Loss:
+    """A loss function by name; "auto" is cross-entropy for labels, squared error for floats.
+
+    With `rows`, it returns a loss for each row.
+    """
     if isinstance(loss, str):
         if loss == "auto":
             loss = "cross_entropy" if y.dtype.kind == "i" else "mse"
@@ -104,7 +109,7 @@ def find_loss(loss: Any, y: Array) -> Loss:
         loss = LOSSES[loss]
     if not callable(loss) or isinstance(loss, type):
         raise ArgumentError(f"a loss is a name or a function; received {loss!r}")
-    return aligned(loss)
+    return aligned(unreduced(loss) if rows else loss)
 
 
 def aligned(loss: Loss) -> Loss:
@@ -128,7 +133,12 @@ def default_metrics(y: Array) -> tuple[str, ...]:
 def find_optimizer(optimizer: Any, model: Module, lr: float | None) -> Optimizer:
     """An optimizer by name, or the one given, if it moves this model."""
     if isinstance(optimizer, str):
-        return make(optimizer, model.parameters(), lr=lr)
+        optimizer, lr = make(optimizer, model.parameters(), lr=lr), None
+    if isinstance(optimizer, LevenbergMarquardt):
+        raise ArgumentError(
+            f"{type(optimizer).__name__} works on residuals, which fit does not have",
+            fix="call optimizer.step(closure) with a closure that returns the residuals",
+        )
     if not isinstance(optimizer, Optimizer):
         raise ArgumentError(
             f"an optimizer is a name or an optimizer object; received {optimizer!r}",
@@ -145,6 +155,42 @@ def find_optimizer(optimizer: Any, model: Module, lr: float | None) -> Optimizer
     return optimizer
 
 
+def find_schedule(schedule: Any, optimizer: Optimizer, epochs: int, batches: int) -> Any:
+    """A schedule by name, fitted to the run; one of this optimizer; or what makes one."""
+    if schedule is None:
+        return None
+    if isinstance(schedule, str):
+        return schedules.make(schedule, optimizer, epochs, batches)
+    if callable(schedule) and not isinstance(schedule, Schedule):
+        schedule = schedule(optimizer)
+    if not isinstance(schedule, Schedule):
+        raise ArgumentError(
+            f"a schedule is a name, a schedule, or a function of the optimizer; got {schedule!r}",
+            fix="schedule='cosine', or schedule=lambda optimizer: StepLR(optimizer, 10)",
+        )
+    if schedule.optimizer is not optimizer:
+        raise ArgumentError(
+            "the schedule moves the rate of another optimizer than the one that trains",
+            fix="pass both: fit(..., optimizer=optimizer, schedule=schedule)",
+        )
+    return schedule
+
+
+def positive(value: Any, name: str) -> float | None:
+    """A number above 0, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not value > 0:
+        raise ArgumentError(f"{name} must be a number > 0; received {value!r}")
+    return float(value)
+
+
+def function_or_none(value: Any, name: str) -> Any:
+    if value is not None and not callable(value):
+        raise ArgumentError(f"{name} must be a function; received {value!r}")
+    return value
+
+
 def at_least_one(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ArgumentError(f"{name} must be a whole number >= 1; received {value!r}")
@@ -153,16 +199,16 @@ def at_least_one(value: Any, name: str) -> int:
 
 def make_validation(
     model: Module, given: Any, x: Array, y: Array, loss: Any, split: float, rng: random.Random
-) -> tuple[Array, Array, tuple[Array, Array] | None]:
-    """Training arrays and validation arrays, given or split off at random."""
+) -> tuple[Any, tuple[Array, Array] | None]:
+    """The rows to train on, and validation arrays, given or split off at random."""
     if given is not None:
         if split:
             raise ArgumentError("give validation_data or validation_split, not both")
-        return x, y, read_validation(model, given, y, loss)
+        return slice(None), read_validation(model, given, y, loss)
     if not isinstance(split, int | float | np.number) or not 0.0 <= split < 1.0:
         raise ArgumentError(f"validation_split is a share in [0, 1); received {split!r}")
     if not split:
-        return x, y, None
+        return slice(None), None
     held = round(float(split) * len(x))
     if not 1 <= held < len(x):
         raise ArgumentError(
@@ -171,7 +217,7 @@ def make_validation(
         )
     order = rng.stream("split").permutation(len(x))
     out, kept = order[:held], order[held:]
-    return x[kept], y[kept], (x[out], y[out])
+    return kept, (x[out], y[out])
 
 
 def read_validation(model: Module, given: Any, y: Array, loss: Any) -> tuple[Array, Array]:

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "engine": set(),
     "ops": {"engine"},
     "compile": {"engine", "ops"},
-    "nn": {"engine", "ops"},
+    "nn": {"engine", "ops", "activations"},
     "optim": {"engine", "ops"},
     "data": {"engine"},
     "autograd": {"engine", "ops"},

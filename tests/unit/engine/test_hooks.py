@@ -238,3 +238,40 @@ def test_tensor_hooks_run_before_node_prehooks() -> None:
     y.register_hook(lambda g: order.append("tensor"))
     y.backward()
     assert order == ["tensor", "node"]
+
+
+def test_post_accumulate_hooks_see_the_leaf_with_its_gradient() -> None:
+    x, seen = leaf([1.0, 2.0]), []
+    handle = x.register_post_accumulate_grad_hook(lambda t: seen.append((t is x, t.grad.tolist())))
+    (x * 2 + x).sum().backward()
+    (x * 2).sum().backward()
+    assert seen == [(True, [3.0, 3.0]), (True, [5.0, 5.0])]
+    handle.remove()
+    x.sum().backward()
+    assert len(seen) == 2
+    grad((x * x).sum(), x)
+    assert len(seen) == 2
+
+
+def test_post_accumulate_hook_may_take_the_step_and_drop_the_gradient() -> None:
+    x, y = leaf([1.0]), leaf([1.0])
+
+    def step(t):
+        with fathom.no_grad():
+            t -= 0.5 * t.grad
+        t.grad = None
+
+    for t in (x, y):
+        t.register_post_accumulate_grad_hook(step)
+    (x * y * 2).sum().backward()
+    assert x.tolist() == y.tolist() == [0.0] and x.grad is None and y.grad is None
+    x.name = "x"  # naming a tensor keeps its hooks
+    (x * 2).sum().backward(inputs=[x])
+    assert x.tolist() == [-1.0]
+
+
+def test_post_accumulate_hook_needs_a_leaf() -> None:
+    x = leaf([1.0])
+    for wrong in (x * 2, fathom.ones(1)):
+        with pytest.raises(GraphError, match="leaf"):
+            wrong.register_post_accumulate_grad_hook(print)

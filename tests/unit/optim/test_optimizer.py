@@ -36,6 +36,7 @@ def parameter(value=1.0, grad=None, dtype=np.float64):
         (lambda p: optim.SGD([p, 3.0]), "parameter 1 is a float"),
         (lambda p: optim.SGD([{"params": [p], "lrr": 1}]), "unknown option 'lrr'"),
         (lambda p: optim.make("adma", [p]), "did you mean 'adam'"),
+        (lambda p: optim.make("rmspop", [p]), "did you mean 'rmsprop'"),
         (lambda p: optim.make("adam", [p], momentum=0.9), "momentum"),
         (lambda p: optim.make(None, [p]), "unknown optimizer"),
     ],

@@ -1,0 +1,516 @@
+"""Attention: many heads, in tiles with an online softmax, and with linear cost."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
+from fathom.engine.tensor import Tensor, TensorLike
+from fathom.nn import functional as F
+from fathom.nn import init
+from fathom.nn.checks import positive
+from fathom.nn.linear import Linear
+from fathom.nn.module import Module
+from fathom.nn.parameter import Parameter
+from fathom.nn.positional import RotaryEmbedding, alibi_bias
+from fathom.ops.attention import _masked as masked_scores
+from fathom.ops.checks import floats, one_of, operand
+from fathom.ops.cumulate import cumsum
+from fathom.ops.elementwise import exp, maximum, where
+from fathom.ops.products import swap
+from fathom.ops.reduce import max as max_
+from fathom.ops.reduce import mean
+from fathom.ops.reduce import sum as sum_
+from fathom.ops.shape import broadcast_to, concatenate, reshape, transpose
+
+
+class MultiheadAttention(Module):
+    """Attention in several subspaces at once (Vaswani et al., 2017), as `torch.nn`'s.
+
+    query (length, n, embed_dim), key (source, n, kdim), value (source, n, vdim), or with the
+    batch first, or without one. Returns the output, as the query, and the attention weights
+    (n, length, source), per head (n, heads, length, source) with `average_attn_weights=False`,
+    or None with `need_weights=False`.
+
+    key_padding_mask : (n, source), True where a key is to be ignored; or floats to be added.
+    attn_mask : (length, source) or (n * heads, length, source), True where a query may *not*
+        attend (PyTorch's convention here); or floats to be added to the scores.
+    is_causal : a position attends to itself and those before it; needs no mask besides.
+    rotary, alibi : positions by rotation of queries and keys, or by a bias that falls with the
+        distance.
+
+    A query that may attend to nothing gets zeros (PyTorch: nan).
+
+    >>> import fathom
+    >>> x = fathom.ones(2, 5, 8)
+    >>> out, weights = MultiheadAttention(8, 2, batch_first=True)(x, x, x, is_causal=True)
+    >>> out.shape, weights.shape
+    ((2, 5, 8), (2, 5, 5))
+    """
+
+    builds_children = True
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        add_bias_kv: bool = False,
+        add_zero_attn: bool = False,
+        kdim: int | None = None,
+        vdim: int | None = None,
+        batch_first: bool = False,
+        rotary: bool = False,
+        alibi: bool = False,
+    ) -> None:
+        super().__init__()
+        kind = "MultiheadAttention"
+        self.embed_dim = positive(embed_dim, "embed_dim", kind)
+        self.num_heads = positive(num_heads, "num_heads", kind)
+        if self.embed_dim % self.num_heads:
+            raise ArgumentError(
+                f"{kind}: embed_dim {embed_dim} must be a multiple of num_heads {num_heads}"
+            )
+        if not 0.0 <= dropout <= 1.0:
+            raise ArgumentError(f"{kind}: dropout is a probability in [0, 1]; received {dropout!r}")
+        self.head_dim = self.embed_dim // self.num_heads
+        self.dropout, self.bias = float(dropout), bool(bias)
+        self.add_zero_attn, self.batch_first = bool(add_zero_attn), bool(batch_first)
+        self.kdim = self.embed_dim if kdim is None else positive(kdim, "kdim", kind)
+        self.vdim = self.embed_dim if vdim is None else positive(vdim, "vdim", kind)
+        self.alibi = bool(alibi)
+        self._make_parameters(bool(add_bias_kv))
+        self.rotary = RotaryEmbedding(self.head_dim) if rotary else None
+
+    @property
+    def _one_width(self) -> bool:
+        return self.kdim == self.vdim == self.embed_dim
+
+    def _make_parameters(self, add_bias_kv: bool) -> None:
+        width = self.embed_dim
+
+        def matrix(rows: int, columns: int) -> Parameter:
+            weight = Parameter(np.empty((rows, columns), np.float32))
+            init.xavier_uniform_(weight)
+            return weight
+
+        if self._one_width:
+            self.in_proj_weight = matrix(3 * width, width)
+        else:
+            self.q_proj_weight = matrix(width, width)
+            self.k_proj_weight = matrix(width, self.kdim)
+            self.v_proj_weight = matrix(width, self.vdim)
+        bias = Parameter(np.zeros(3 * width, np.float32)) if self.bias else None
+        self.register_parameter("in_proj_bias", bias)
+        self.out_proj = Linear(width, width, self.bias)
+        if self.out_proj.bias is not None:
+            init.zeros_(self.out_proj.bias)
+        for name in ("bias_k", "bias_v"):
+            extra = Parameter(np.empty((1, 1, width), np.float32)) if add_bias_kv else None
+            if extra is not None:
+                init.normal_(extra, 0.0, math.sqrt(2.0 / (2 * width)))
+            self.register_parameter(name, extra)
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "embed_dim": self.embed_dim,
+            "num_heads": self.num_heads,
+            "dropout": self.dropout,
+            "bias": self.bias,
+            "add_bias_kv": self.bias_k is not None,
+            "add_zero_attn": self.add_zero_attn,
+            "kdim": self.kdim,
+            "vdim": self.vdim,
+            "batch_first": self.batch_first,
+            "rotary": self.rotary is not None,
+            "alibi": self.alibi,
+        }
+
+    # -- forward ------------------------------------------------------------------------
+
+    def forward(
+        self,
+        query: TensorLike,
+        key: TensorLike,
+        value: TensorLike,
+        key_padding_mask: TensorLike | None = None,
+        need_weights: bool = True,
+        attn_mask: TensorLike | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        given = tuple(operand(x) for x in (query, key, value))
+        single = self._check(*given)
+        n = 1 if single else given[0].shape[0 if self.batch_first else 1]
+        q, k, v = self._project(*(self._batched(x, single) for x in self._distinct(given)))
+        length = q.shape[-2]
+        k, v, extra = self._more_keys(k, v, n)
+        mask = self._mask(attn_mask, key_padding_mask, is_causal, (n, length, k.shape[-2]), extra)
+        if mask is not None and mask.dtype.kind == "f":
+            mask = mask.astype(q.dtype)
+        dropout = self.dropout if self.training else 0.0
+        weights: Any = None
+        if need_weights:
+            out, weights = _weighted(q, k, v, mask, dropout)
+            if average_attn_weights:
+                weights = mean(weights, 1)
+            if single:
+                weights = weights[0]
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, mask, dropout)
+        out = self.out_proj(reshape(transpose(out, 1, 2), (n, length, self.embed_dim)))
+        if single:
+            return out[0], weights
+        return (out if self.batch_first else transpose(out, 0, 1)), weights
+
+    def _check(self, q: Any, k: Any, v: Any) -> bool:
+        """The shapes; True if there is no batch axis."""
+        kind = "MultiheadAttention"
+        floats(kind, q, k, v)
+        if not q.ndim == k.ndim == v.ndim or q.ndim not in (2, 3):
+            raise ShapeError(
+                f"{kind}: query, key and value have 3 axes each, or 2 without a batch; received "
+                f"{q.shape}, {k.shape}, {v.shape}"
+            )
+        widths = (self.embed_dim, self.kdim, self.vdim)
+        for name, x, width in zip(("query", "key", "value"), (q, k, v), widths, strict=True):
+            if x.shape[-1] != width:
+                raise ShapeError(
+                    f"{kind}: the {name} must be {width} wide; received {mark_axes(x.shape, [-1])}"
+                )
+        time = 0 if q.ndim == 2 or not self.batch_first else 1
+        if k.shape[:-1] != v.shape[:-1]:
+            raise ShapeError(
+                f"{kind}: key {mark_axes(k.shape, range(k.ndim - 1))} and value "
+                f"{mark_axes(v.shape, range(v.ndim - 1))} need one length and batch"
+            )
+        if q.ndim == 3 and q.shape[1 - time] != k.shape[1 - time]:
+            raise ShapeError(
+                f"{kind}: query {mark_axes(q.shape, [1 - time])} and key "
+                f"{mark_axes(k.shape, [1 - time])} need one batch size"
+            )
+        return bool(q.ndim == 2)
+
+    def _distinct(self, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Self-attention: one input, so that its projections are one product."""
+        q, k, v = given
+        return (q,) if q is k and k is v and self._one_width else given
+
+    def _batched(self, x: Any, single: bool) -> Any:
+        """(n, time, width)."""
+        if single:
+            return reshape(x, (1, *x.shape))
+        return x if self.batch_first else transpose(x, 0, 1)
+
+    def _project(self, *given: Any) -> list[Any]:
+        """Queries, keys and values by head, (n, heads, time, head_dim)."""
+        e, bias = self.embed_dim, self.in_proj_bias
+        if len(given) == 1:
+            whole = F.linear(given[0], self.in_proj_weight, bias)
+            parts = [whole[..., i * e : (i + 1) * e] for i in range(3)]
+        else:
+            if self._one_width:
+                weights = [self.in_proj_weight[i * e : (i + 1) * e] for i in range(3)]
+            else:
+                weights = [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
+            shifts = [None if bias is None else bias[i * e : (i + 1) * e] for i in range(3)]
+            parts = [F.linear(x, w, b) for x, w, b in zip(given, weights, shifts, strict=True)]
+        heads = [self._split(p) for p in parts]
+        if self.rotary is not None:
+            heads[:2] = [self.rotary(h) for h in heads[:2]]
+        return heads
+
+    def _split(self, x: Any) -> Any:
+        n, time, _ = x.shape
+        return transpose(reshape(x, (n, time, self.num_heads, self.head_dim)), 1, 2)
+
+    def _more_keys(self, k: Any, v: Any, n: int) -> tuple[Any, Any, int]:
+        """The learned key and the key of zeros at the end, where asked for; how many."""
+        before = k.shape[-2]
+        if self.bias_k is not None:
+            more = [broadcast_to(b, (n, 1, self.embed_dim)) for b in (self.bias_k, self.bias_v)]
+            k, v = (concatenate([x, self._split(m)], -2) for x, m in zip((k, v), more, strict=True))
+        if self.add_zero_attn:
+            zero = Tensor(np.zeros((n, self.num_heads, 1, self.head_dim), k.dtype))
+            k, v = concatenate([k, zero], -2), concatenate([v, zero], -2)
+        return k, v, k.shape[-2] - before
+
+    def _mask(
+        self, attn: Any, padding: Any, causal: bool, shape: tuple[int, int, int], extra: int
+    ) -> Any:
+        """One mask in the convention of the function: True may attend, floats are added."""
+        n, length, total = shape
+        source = total - extra
+        masks = []
+        if causal and attn is None:
+            masks.append(np.tri(length, source, dtype=bool))
+        if attn is not None:
+            masks.append(self._attention_mask(operand(attn), n, length, source))
+        if padding is not None:
+            p = operand(padding)
+            wanted = (n, source)
+            if p.shape != wanted and not (n == 1 and p.shape == (source,)):
+                raise ShapeError(
+                    f"MultiheadAttention: key_padding_mask must have shape {wanted}; received "
+                    f"{p.shape}"
+                )
+            p = reshape(p, (n, 1, 1, source))
+            masks.append(_allowed(p))
+        masks = [_widened(m, extra) for m in masks]
+        if self.alibi:
+            bias = alibi_bias(self.num_heads, length, source).astype(np.float32)
+            masks.append(_widened(bias, extra))
+        return _combined(masks)
+
+    def _attention_mask(self, mask: Any, n: int, length: int, source: int) -> Any:
+        if mask.shape == (length, source):
+            return _allowed(mask)
+        if mask.shape == (n * self.num_heads, length, source):
+            return _allowed(reshape(mask, (n, self.num_heads, length, source)))
+        raise ShapeError(
+            f"MultiheadAttention: attn_mask must have shape {(length, source)} or "
+            f"{(n * self.num_heads, length, source)}; received {mask.shape}"
+        )
+
+
+def _allowed(mask: Any) -> Any:
+    """From True for closed to True for open; floats as they are."""
+    if mask.dtype.kind == "b":
+        return ~mask
+    floats("MultiheadAttention", mask)
+    return mask
+
+
+def _widened(mask: Any, extra: int) -> Any:
+    """Open for the keys added at the end."""
+    if not extra:
+        return mask
+    fill = np.full((*mask.shape[:-1], extra), mask.dtype.kind == "b", mask.dtype)
+    return concatenate([mask, fill], -1)
+
+
+def _combined(masks: list[Any]) -> Any:
+    """All masks as one: booleans if all are, else floats."""
+    total: Any = None
+    for mask in masks:
+        if total is None:
+            total = mask
+        elif total.dtype.kind == mask.dtype.kind == "b":
+            total = total & mask
+        else:
+            total = _as_floats(total) + _as_floats(mask)
+    return total
+
+
+def _as_floats(mask: Any) -> Any:
+    return where(mask, 0.0, -math.inf) if mask.dtype.kind == "b" else mask
+
+
+def _weighted(q: Any, k: Any, v: Any, mask: Any, dropout: float) -> tuple[Any, Any]:
+    """Output and weights, where the weights are asked for."""
+    scores: Any = (q * (1.0 / math.sqrt(q.shape[-1]))) @ swap(k)
+    scores, dead = masked_scores(scores, mask, False)
+    weights: Any = F.softmax(scores, -1)
+    if dead is not None:
+        weights = where(dead, 0.0, weights)
+    if dropout:
+        weights = F.dropout(weights, dropout)
+    return weights @ v, weights
+
+
+# -- exact attention in tiles ----------------------------------------------------------------------
+
+
+def tiled_attention(
+    query: TensorLike,
+    key: TensorLike,
+    value: TensorLike,
+    is_causal: bool = False,
+    scale: float | None = None,
+    block: int = 64,
+) -> Tensor:
+    """Attention block by block, with a softmax that is put right as it goes on.
+
+    The same values as `scaled_dot_product_attention`, without the (length, source) scores in
+    memory at once: FlashAttention (Dao et al., 2022) on the online softmax of Milakov &
+    Gimelshein (2018). Tiles that a causal mask closes are never computed.
+
+    >>> import fathom
+    >>> q = fathom.randn(2, 100, 8)
+    >>> exact = fathom.nn.functional.scaled_dot_product_attention(q, q, q)
+    >>> bool(abs(tiled_attention(q, q, q, block=32) - exact).max() < 1e-5)
+    True
+    """
+    q, k, v = operand(query), operand(key), operand(value)
+    floats("tiled_attention", q, k, v)
+    if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+        raise ShapeError(
+            "tiled_attention: needs (..., length, width), (..., source, width) and "
+            f"(..., source, out); received {q.shape}, {k.shape}, {v.shape}"
+        )
+    size = positive(block, "block", "tiled_attention")
+    q = q * (1.0 / math.sqrt(q.shape[-1]) if scale is None else scale)
+    tiles = [
+        _row_of_tiles(q[..., i : i + size, :], k, v, i if is_causal else None, size)
+        for i in range(0, q.shape[-2], size)
+    ]
+    return concatenate(tiles, -2)
+
+
+def _row_of_tiles(q: Any, k: Any, v: Any, first: int | None, size: int) -> Any:
+    """One block of queries over all blocks of keys; `first` is its position if causal."""
+    rows = q.shape[-2]
+    end = k.shape[-2] if first is None else min(k.shape[-2], first + rows)
+    top: Any = None
+    total: Any = None
+    out: Any = None
+    for j in range(0, end, size):
+        keys, values = k[..., j : j + size, :], v[..., j : j + size, :]
+        scores = q @ swap(keys)
+        if first is not None and j + size > first:
+            places = np.arange(first, first + rows)[:, None] >= np.arange(j, j + keys.shape[-2])
+            scores = where(places, scores, -math.inf)
+        peak = max_(_still(scores), -1, keepdims=True)
+        new = peak if top is None else maximum(top, peak)
+        share = exp(scores - new)
+        if top is None:
+            total, out = sum_(share, -1, keepdims=True), share @ values
+        else:
+            old = exp(top - new)  # what was summed so far, on the new scale
+            total = total * old + sum_(share, -1, keepdims=True)
+            out = out * old + share @ values
+        top = new
+    return out / total
+
+
+def _still(x: Any) -> Any:
+    """The value without its history: the result does not depend on the shift."""
+    return x.detach() if isinstance(x, Tensor) else x
+
+
+# -- attention of linear cost ----------------------------------------------------------------------
+
+
+def linear_attention(
+    query: TensorLike,
+    key: TensorLike,
+    value: TensorLike,
+    is_causal: bool = False,
+    feature: str = "elu",
+    eps: float = 1e-6,
+) -> Tensor:
+    """phi(q) (phi(k).T v) / (phi(q) sum phi(k)): cost grows with the length, not its square.
+
+    Katharopoulos et al. (2020): the softmax' exponential of a product becomes a product of
+    features, phi(x) = elu(x) + 1 ("elu"), relu(x) ("relu") or exp(x) ("exp"). Shapes as for
+    `scaled_dot_product_attention`. Equal to softmax attention only approximately.
+    """
+    q, k, v = operand(query), operand(key), operand(value)
+    floats("linear_attention", q, k, v)
+    if q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+        raise ShapeError(
+            "linear_attention: needs (..., length, width), (..., source, width) and "
+            f"(..., source, out); received {q.shape}, {k.shape}, {v.shape}"
+        )
+    q, k = _features(q, feature), _features(k, feature)
+    return weighted_by_features(q, k, v, is_causal, eps)
+
+
+def weighted_by_features(
+    q: Any, k: Any, v: Any, is_causal: bool = False, eps: float = 1e-6
+) -> Tensor:
+    """Attention whose weights are products of features q (..., length, m), k (..., source, m)."""
+    if not is_causal:
+        out = q @ (swap(k) @ v)
+        norm = q @ swap(sum_(k, -2, keepdims=True))
+        return out / (norm + eps)
+    if q.shape[-2] != k.shape[-2]:
+        raise ShapeError(
+            f"linear_attention: is_causal needs one length; received {mark_axes(q.shape, [-2])} "
+            f"and {mark_axes(k.shape, [-2])}"
+        )
+    outer = reshape(k, (*k.shape, 1)) * reshape(v, (*v.shape[:-1], 1, v.shape[-1]))
+    state = cumsum(outer, -3)  # (..., time, m, out): what a recurrent network would carry along
+    row = reshape(q, (*q.shape[:-1], 1, q.shape[-1])) @ state
+    norm = sum_(q * cumsum(k, -2), -1, keepdims=True)
+    return reshape(row, (*q.shape[:-1], v.shape[-1])) / (norm + eps)
+
+
+def softmax_features(x: TensorLike, directions: TensorLike) -> Tensor:
+    """Positive random features whose products average to exp(q . k); (..., m).
+
+    Choromanski et al. (2021, Performer): exp(w . x - |x|^2 / 2) / sqrt(m) for normally
+    distributed rows w of `directions` (m, width). Scale q and k by width^-1/4 first.
+    """
+    a, w = operand(x), operand(directions)
+    size = sum_(a * a, -1, keepdims=True) * 0.5
+    return exp(a @ swap(w) - size) * (1.0 / math.sqrt(w.shape[0]))
+
+
+def _features(x: Any, feature: str) -> Any:
+    one_of("linear_attention", "feature", feature, ("elu", "relu", "exp"))
+    if feature == "relu":
+        return F.relu(x)
+    if feature == "exp":
+        return exp(x)
+    negative = where(x > 0, 0.0, x)  # keeps exp from overflowing on the side not taken
+    return where(x > 0, x + 1.0, exp(negative))
+
+
+class LinearAttention(Module):
+    """Self-attention of linear cost with several heads: (n, time, embed_dim) -> the same.
+
+    See `linear_attention`; Katharopoulos et al. (2020).
+
+    >>> import fathom
+    >>> LinearAttention(8, 2, is_causal=True)(fathom.ones(2, 5, 8)).shape
+    (2, 5, 8)
+    """
+
+    builds_children = True
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        bias: bool = True,
+        is_causal: bool = False,
+        feature: str = "elu",
+    ) -> None:
+        super().__init__()
+        self.embed_dim = positive(embed_dim, "embed_dim", "LinearAttention")
+        self.num_heads = positive(num_heads, "num_heads", "LinearAttention")
+        if self.embed_dim % self.num_heads:
+            raise ArgumentError(
+                f"LinearAttention: embed_dim {embed_dim} must be a multiple of num_heads "
+                f"{num_heads}"
+            )
+        one_of("LinearAttention", "feature", feature, ("elu", "relu", "exp"))
+        self.bias, self.is_causal, self.feature = bool(bias), bool(is_causal), feature
+        self.in_proj = Linear(self.embed_dim, 3 * self.embed_dim, self.bias)
+        self.out_proj = Linear(self.embed_dim, self.embed_dim, self.bias)
+
+    def forward(self, x: TensorLike) -> Tensor:
+        a = operand(x)
+        if a.ndim != 3:
+            raise ShapeError(
+                f"LinearAttention: needs (n, time, {self.embed_dim}); received {a.shape}"
+            )
+        n, time, width = a.shape
+        whole: Any = reshape(self.in_proj(a), (n, time, 3, self.num_heads, -1))
+        q, k, v = (transpose(whole[:, :, i], 1, 2) for i in range(3))
+        out = linear_attention(q, k, v, self.is_causal, self.feature)
+        return self.out_proj(reshape(transpose(out, 1, 2), (n, time, width)))
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "embed_dim": self.embed_dim,
+            "num_heads": self.num_heads,
+            "bias": self.bias,
+            "is_causal": self.is_causal,
+            "feature": self.feature,
+        }
