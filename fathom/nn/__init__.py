@@ -47,13 +47,7 @@ from fathom.nn.activation import (
 from fathom.nn.adaptive import (
     AdaptiveLogSoftmaxWithLoss,
 )
-from fathom.nn.attention import (
-    LinearAttention,
-    MultiheadAttention,
-    linear_attention,
-    softmax_features,
-    tiled_attention,
-)
+from fathom.nn.attention import MultiheadAttention
 from fathom.nn.container import (
     ModuleDict,
     ModuleList,
@@ -84,6 +78,12 @@ from fathom.nn.dropout import (
     Dropout3d,
     DropPath,
     FeatureAlphaDropout,
+)
+from fathom.nn.efficient import (
+    LinearAttention,
+    linear_attention,
+    softmax_features,
+    tiled_attention,
 )
 from fathom.nn.embedding import Embedding, EmbeddingBag
 from fathom.nn.gate import Gate

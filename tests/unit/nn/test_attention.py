@@ -5,7 +5,7 @@ import fathom
 from fathom import nn
 from fathom.engine.errors import ArgumentError, DtypeError, ShapeError
 from fathom.nn import functional as F
-from fathom.nn.attention import linear_attention, weighted_by_features
+from fathom.nn.efficient import linear_attention, weighted_by_features
 from fathom.nn.positional import alibi_slopes, sinusoids
 from tests.unit.nn.layer_harness import run_layer_test
 
