@@ -10,7 +10,14 @@ from numpy.typing import DTypeLike
 
 from fathom.engine.errors import ArgumentError, DtypeError, FathomError, ShapeError, suggest
 from fathom.engine.primitive import apply, linear
-from fathom.engine.tensor import Removable, Tensor, is_grad_enabled, mark_written, share_cell
+from fathom.engine.tensor import (
+    Removable,
+    Tensor,
+    is_grad_enabled,
+    mark_written,
+    share_cell,
+    to_array,
+)
 from fathom.nn.parameter import Parameter
 
 if TYPE_CHECKING:

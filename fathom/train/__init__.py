@@ -32,7 +32,7 @@ def load(path: str | os.PathLike[str]) -> Module:
 
 LAZY = (  # tools that come in when they are used
     "augment", "collapse", "curvature", "distill", "landscape", "learning_curve", "lr_find",
-    "quantize", "report",
+    "penalty", "quantize", "report",
 )  # fmt: skip
 
 

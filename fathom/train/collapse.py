@@ -101,6 +101,40 @@ def neural_collapse(features: Any, labels: Any, weight: Any = None, bias: Any = 
     )
 
 
+def unconstrained_features(
+    classes: int, rows: int = 10, dimensions: int | None = None, decay: float = 5e-3,
+    steps: int = 200, seed: int = 0,
+) -> Collapse:  # fmt: skip
+    """The model behind the theory: features and classifier both free, with weight decay.
+
+    (Mixon, Parshall & Pi, 2020; Zhu et al., 2021.) Its cross-entropy, minimized by L-BFGS, has
+    the simplex frame as its global minimum.
+
+    >>> bool(unconstrained_features(3).nc2_angles < 1e-3)
+    True
+    """
+    from fathom.nn import Parameter
+    from fathom.nn import functional as F
+    from fathom.optim import LBFGS
+
+    d = dimensions or classes
+    rng, labels = np.random.default_rng(seed), np.repeat(np.arange(classes), rows)
+    h = Parameter(0.1 * rng.standard_normal((len(labels), d)))
+    w = Parameter(0.1 * rng.standard_normal((classes, d)))
+    optimizer = LBFGS([h, w], max_iter=steps, tolerance_change=1e-14, tolerance_grad=1e-10,
+                      line_search_fn="strong_wolfe")  # fmt: skip
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(h @ w.T, labels)
+        loss = loss + decay / 2 * ((w * w).sum() + (h * h).sum() / rows)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return neural_collapse(h.value(), labels, w)
+
+
 def collapse_of(model: Any, x: Any, y: Any, layer: Any = None) -> Collapse:
     """The same of a model: its last linear layer, and what goes into that.
 

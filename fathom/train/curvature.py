@@ -5,7 +5,7 @@ Both need a function that gives the loss anew: `loss_function(model, x, y)` make
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ def _gradient(closure: Callable[[], Tensor], parameters: list[Tensor]) -> Tensor
         return concatenate(parts, 0)
 
 
-def hvp_of(closure: Callable[[], Tensor], parameters: Sequence[Tensor]) -> tuple[Product, int]:
+def hvp_of(closure: Callable[[], Tensor], parameters: Iterable[Tensor]) -> tuple[Product, int]:
     """(v -> Hessian times v, number of weights). One backward pass for each product."""
     given = list(parameters)
     gradient = _gradient(closure, given)
@@ -50,7 +50,7 @@ def hvp_of(closure: Callable[[], Tensor], parameters: Sequence[Tensor]) -> tuple
     return hessian_product(gradient, given), gradient.size
 
 
-def dense_hessian(closure: Callable[[], Tensor], parameters: Sequence[Tensor]) -> Array:
+def dense_hessian(closure: Callable[[], Tensor], parameters: Iterable[Tensor]) -> Array:
     """The whole Hessian (N, N) in float64, for small N."""
     given = list(parameters)
     return hessian_of(_gradient(closure, given), given)
@@ -82,7 +82,7 @@ def lanczos(
 
 
 def eigenvalues(
-    closure: Callable[[], Tensor], parameters: Sequence[Tensor], k: int = 1, steps: int = 50,
+    closure: Callable[[], Tensor], parameters: Iterable[Tensor], k: int = 1, steps: int = 50,
     seed: int = 0,
 ) -> tuple[Array, Array]:  # fmt: skip
     """The k largest eigenvalues of the Hessian by size, and their vectors (k, N), by Lanczos.
@@ -95,8 +95,9 @@ def eigenvalues(
     """
     if k < 1:
         raise ArgumentError(f"k must be >= 1; received {k!r}")
+    parameters = list(parameters)
     product, size = hvp_of(closure, parameters)
-    kind = next(iter(parameters)).dtype
+    kind = parameters[0].dtype
     alphas, betas, basis = lanczos(lambda v: product(v.astype(kind)), size, max(steps, 2 * k), seed)
     values, vectors = np.linalg.eigh(np.diag(alphas) + np.diag(betas, 1) + np.diag(betas, -1))
     order = np.argsort(-np.abs(values), kind="stable")[:k]
@@ -104,13 +105,14 @@ def eigenvalues(
 
 
 def trace(
-    closure: Callable[[], Tensor], parameters: Sequence[Tensor], samples: int = 30, seed: int = 0
+    closure: Callable[[], Tensor], parameters: Iterable[Tensor], samples: int = 30, seed: int = 0
 ) -> tuple[float, float]:
     """The trace of the Hessian and its standard error, from random signs (Hutchinson, 1990)."""
     if samples < 2:
         raise ArgumentError(f"samples must be >= 2; received {samples!r}")
+    parameters = list(parameters)
     product, size = hvp_of(closure, parameters)
-    kind = next(iter(parameters)).dtype
+    kind = parameters[0].dtype
     rng, found = np.random.default_rng(seed), []
     for _ in range(samples):
         v = rng.integers(0, 2, size).astype(kind) * 2 - 1
@@ -119,7 +121,7 @@ def trace(
 
 
 def spectral_density(
-    closure: Callable[[], Tensor], parameters: Sequence[Tensor], points: int = 200,
+    closure: Callable[[], Tensor], parameters: Iterable[Tensor], points: int = 200,
     steps: int = 40, samples: int = 5, width: float | None = None, seed: int = 0,
 ) -> tuple[Array, Array]:  # fmt: skip
     """(values, density) of the Hessian's eigenvalues, by stochastic Lanczos quadrature.
@@ -127,8 +129,9 @@ def spectral_density(
     (Ghorbani, Krishnan & Xiao, 2019.) Each eigenvalue is a normal bump of the given width (a
     50th of the range without one); the density integrates to 1.
     """
+    parameters = list(parameters)
     product, size = hvp_of(closure, parameters)
-    kind = next(iter(parameters)).dtype
+    kind = parameters[0].dtype
     nodes, masses = [], []
     for sample in range(samples):
         alphas, betas, _ = lanczos(lambda v: product(v.astype(kind)), size, steps, seed + sample)

@@ -66,7 +66,7 @@ def diagnose(
     baseline : the loss of a model that knows nothing (ln(classes) for cross-entropy); by
         default the first training loss.
     tolerance : shares below it are noise: of the fall of the loss, and of the rise after its
-        best epoch.
+        best epoch. Changes below three times the scatter of epochs are noise, too.
 
     The rules, in this order: a loss that is not finite or ends above where it began is
     *diverging*; a validation loss that rises by more than `tolerance` of its fall after its best
@@ -92,12 +92,13 @@ def diagnose(
     curve, seen = smooth(train, window), smooth(watched, window)
     start, end = float(train[0]), float(curve[-1])
     best = int(np.argmin(seen))
-    # an epoch whose smoothed loss is as good as the best one counts as best: the earliest
     fall = max(float(watched[0]) - float(seen[best]), 1e-12)
     stop_at = int(np.argmin(np.where(np.arange(len(seen)) <= best, watched, np.inf))) + 1
     scale = max(abs(start) * 0.05, fall)
-    rise = (float(seen[-1]) - float(seen[best])) / scale
+    level = float(np.median(watched[-max(3, len(watched) // 8) :]))  # where it stands at the end
+    rise = (level - float(seen[best])) / scale
     gap = (float(seen[-1]) - end) / max(abs(float(seen[-1])), 1e-12)
+    noise = 3.0 * 1.4826 * float(np.median(np.abs(watched - seen)))  # of single epochs
     quarter = max(len(curve) // 4, 1)
     trend = (float(seen[-1 - quarter]) - float(seen[-1])) / max(fall, 1e-12)
     numbers = (stop_at, gap, rise, trend)
@@ -105,12 +106,12 @@ def diagnose(
     if end > start * (1.0 + tolerance) or end > 2.0 * float(curve.min()) + 0.5 * abs(start):
         why = f"the training loss ends at {end:.3g}, above its best {float(curve.min()):.3g}"
         return _verdict("diverging", *numbers, why)
-    if val is not None and rise > tolerance and end < start:
+    if val is not None and rise > tolerance and rise * scale > noise and end < start:
         why = f"the validation loss rose by {rise:.0%} of its fall after epoch {best + 1}"
         return _verdict("overfit", *numbers, why)
     fitted = end <= target if target is not None else end <= 0.5 * floor
     falling = fall > 0.05 * abs(start)
-    if trend > tolerance and falling:
+    if trend > tolerance and trend * fall > noise and falling:
         why = f"{trend:.0%} of the fall came in the last quarter"
         return _verdict("improving", *numbers, why)
     if val is not None and fitted and gap > 0.5 and seen[-1] > 0.3 * floor:

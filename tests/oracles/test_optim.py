@@ -236,12 +236,12 @@ def both_lbfgs(options, start, loss_of, theirs_of, steps):
         torch.nn.Parameter(torch.tensor(start, dtype=torch.float64)),
     )
     found = []
-    for library, w, loss_of in ((optim, a, loss_of), (torch.optim, b, theirs_of)):
+    for library, w, function in ((optim, a, loss_of), (torch.optim, b, theirs_of)):
         optimizer = library.LBFGS([w], **options)
 
-        def closure(optimizer=optimizer, w=w, loss_of=loss_of):
+        def closure(optimizer=optimizer, w=w, function=function):
             optimizer.zero_grad()
-            loss = loss_of(w)
+            loss = function(w)
             loss.backward()
             return loss
 

@@ -58,7 +58,7 @@ def test_real_runs():
         net = nn.Sequential(nn.Linear(2, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU(),
                             nn.Linear(200, 2))  # fmt: skip
     history = net.fit(data.x[:30], data.y[:30], validation_data=(data.x[30:], data.y[30:]),
-                      epochs=150, lr=0.01, verbose=False)  # fmt: skip
+                      epochs=60, lr=0.01, verbose=False)  # fmt: skip
     assert diagnose(history).kind == "overfit"
 
 

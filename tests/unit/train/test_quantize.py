@@ -43,7 +43,7 @@ def test_a_trained_network_keeps_its_answers(activation):
     exact, found = net.predict(data.x), small.predict(data.x)
     assert (exact.argmax(axis=1) == found.argmax(axis=1)).mean() >= 0.98
     report = small.report(net, data.x)
-    assert [layer.name.split()[1] for layer in report][0] == "Linear"
+    assert report[0].name == "0 Linear"
     for layer in report:
         assert layer.largest < 12 * layer.step and layer.codes > 10
         assert layer.steps < 4

@@ -66,7 +66,7 @@ class TestWeights:
 
     def test_they_move_with_the_rows_of_a_split(self):
         w = np.where(np.arange(len(X)) < 10, 0.0, 1.0)
-        net, history = fitted(sample_weight=w, validation_split=0.25, metrics=())
+        _, history = fitted(sample_weight=w, validation_split=0.25, metrics=())
         assert set(history.columns) == {"loss", "val_loss"}
         assert np.isfinite(history["loss"]).all()
 
@@ -105,6 +105,9 @@ class TestWeights:
     def test_bad_options(self, options, text):
         with pytest.raises(FathomError, match=text):
             fitted(**options)
+
+
+OTHERS = {"newton", "levenberg_marquardt", "gauss_newton"}  # need more than a name
 
 
 class TestLoop:
@@ -151,8 +154,6 @@ class TestLoop:
     def test_mixup_trains_and_its_accuracy_is_of_the_stronger_label(self):
         _, history = fitted(augment=train.augment.MixUp(classes=2), epochs=20)
         assert history["accuracy"][-1] > 0.7
-
-    OTHERS = {"newton", "levenberg_marquardt", "gauss_newton"}  # need more than a name
 
     @pytest.mark.parametrize("name", sorted(set(optim.OPTIMIZERS) - OTHERS))
     def test_every_optimizer_by_name(self, name):
@@ -294,3 +295,33 @@ def test_zero_weights_within_a_batch():
     assert np.isfinite(history["loss"]).all()
     with pytest.raises(DataError):
         fitted(sample_weight=np.zeros(96))
+
+
+class TestPenalty:
+    def zeros(self, net):
+        return int(sum((p.value() == 0).sum() for p in net.parameters()))
+
+    def test_l2_is_weight_decay_with_sgd_and_not_with_adam(self):
+        apart = []
+        for kind in (optim.SGD, optim.Adam):
+            a, b = (nn.Linear(2, 2, bias=False).double() for _ in range(2))
+            b.load_state_dict(a.state_dict())
+            fitted(a, optimizer=kind(a.parameters(), lr=0.1), lr=None,
+                   penalty=train.penalty.ElasticNet(l2=0.3))  # fmt: skip
+            decayed = optim.AdamW if kind is optim.Adam else kind
+            fitted(b, optimizer=decayed(b.parameters(), lr=0.1, weight_decay=0.3), lr=None)
+            apart.append(np.abs(weights(a) - weights(b)).max())
+        assert apart[0] < 1e-12 and apart[1] > 1e-3
+
+    def test_only_the_proximal_step_makes_zeros(self):
+        optimizer = {"optimizer": "sgd", "lr": 0.1, "epochs": 30}
+        a, _ = fitted(penalty=train.penalty.ElasticNet(l1=0.03), **optimizer)
+        b, _ = fitted(callbacks=[train.penalty.ProximalL1(0.03)], **optimizer)
+        assert self.zeros(a) == 0 and self.zeros(b) > 5
+        assert b.evaluate(X, Y)["accuracy"] > 0.7
+
+    def test_bad_strength(self):
+        with pytest.raises(ArgumentError, match="l1"):
+            train.penalty.ElasticNet(l1=-1)
+        with pytest.raises(ArgumentError, match="strength"):
+            train.penalty.ProximalL1(-1)
