@@ -1,6 +1,6 @@
 """Count lines of code (no blanks, comments or docstrings) in each file of a folder.
 
-    python scripts/code_lines.py fathom/engine
+python scripts/code_lines.py fathom/engine
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class TestConstructors:
 
     @pytest.mark.parametrize("name", ["rleu", 3, None])
     def test_unknown_activation(self, name):
-        with pytest.raises(ArgumentError, match=r"unknown activation .*\n.*known: .*identity, .*relu"):
+        with pytest.raises(ArgumentError, match=r"unknown .*\n.*known: .*identity, .*relu"):
             nn.activation(name)
 
     def test_misspelt_activation_gets_a_suggestion(self):
