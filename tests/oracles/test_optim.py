@@ -338,7 +338,7 @@ def test_averaged_models_against_torch(ema):
     from torch.optim import swa_utils
 
     a, b = nn.Linear(3, 2).double(), torch.nn.Linear(3, 2).double()
-    ours = optim.swa_utils.AveragedModel(a, ema and optim.swa_utils.get_ema_avg_fn(ema))
+    ours = optim.swa_utils.AveragedModel(a, avg_fn=ema and optim.swa_utils.get_ema_avg_fn(ema))
     theirs = swa_utils.AveragedModel(b, avg_fn=ema and swa_utils.get_ema_avg_fn(ema))
     rng = np.random.default_rng(0)
     for _ in range(5):
