@@ -316,10 +316,12 @@ class Module(TrainMethods):
                 f"the state does not belong to this {type(self).__name__}: " + "; ".join(parts),
                 fix="build the model with the same layers, or pass strict=False",
             )
-        arrays = {n: to_array(state[n]) for n in saved if n in state}
-        for name, array in arrays.items():
-            if array.dtype.kind not in "fiub":
-                raise DtypeError(f"{name}: the state holds {array.dtype}, not numbers")
+        arrays = {}
+        for name in filter(state.__contains__, saved):
+            try:
+                array = arrays[name] = to_array(state[name])
+            except DtypeError as error:
+                raise DtypeError(f"{name}: the state holds no numbers: {error.message}") from None
             if array.shape != own[name].shape:
                 raise ShapeError(
                     f"{name}: the state has shape {array.shape}, the model {own[name].shape}",

@@ -25,6 +25,8 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Array]:
     found: dict[int, Array] = {}
     for p in given:
         if p.grad is not None:
+            if not p.grad.value().flags.writeable:
+                p.grad = Tensor(p.grad.value().copy())
             found[id(p)] = p.grad.value()
     return list(found.values())
 

@@ -51,7 +51,7 @@ class AveragedModel:
     """
 
     def __init__(
-        self, model: Any, avg_fn: Average | None = None, use_buffers: bool = False
+        self, model: Any, *, avg_fn: Average | None = None, use_buffers: bool = False
     ) -> None:
         self.module = copy.deepcopy(model)
         self.avg_fn = avg_fn or get_swa_avg_fn()

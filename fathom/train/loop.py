@@ -16,10 +16,9 @@ import numpy as np
 from fathom.data.loader import DataLoader
 from fathom.engine import random
 from fathom.engine.errors import ArgumentError, CheckpointError, DivergedError
-from fathom.engine.tensor import Array, Tensor, no_grad
+from fathom.engine.tensor import Array, Tensor
 from fathom.nn.module import Module
 from fathom.nn.utils import clip_grad_norm_, clip_grad_value_
-from fathom.ops.loss import check_labels
 from fathom.optim import SAM, Optimizer
 from fathom.optim.schedules import ReduceOnly, Schedule
 from fathom.train import checkpoint as checkpoints
@@ -28,14 +27,12 @@ from fathom.train.arguments import (
     as_inputs,
     as_targets,
     at_least_one,
-    default_metrics,
     find_loss,
     find_optimizer,
     find_schedule,
     function_or_none,
     make_validation,
     positive,
-    wants_labels,
 )
 from fathom.train.callbacks import (
     Callback,
@@ -46,7 +43,15 @@ from fathom.train.callbacks import (
     kept_weights,
 )
 from fathom.train.history import History
-from fathom.train.metrics import Metric, find
+from fathom.train.measure import (
+    check_outputs,
+    evaluate_arrays,
+    find_metrics,
+    hardened,
+    measure,
+    outputs_of,
+)
+from fathom.train.metrics import Metric
 from fathom.train.progress import Progress
 from fathom.train.weights import MovingAverage, row_weights, weighted_mean
 
@@ -342,54 +347,6 @@ def saved_run(path: str | os.PathLike[str]) -> checkpoints.Checkpoint:
             fix="start a new fit from its weights",
         )
     return saved
-
-
-# -- measuring -----------------------------------------------------------------------------------
-
-
-def hardened(y: Array, output: Tensor) -> Array:
-    """Labels from the shares of classes that mixing made; other targets as they are."""
-    soft = y.shape == output.shape and y.ndim == 2 and y.shape[1] > 1
-    return y.argmax(axis=1) if soft and np.allclose(y.sum(axis=1), 1.0, atol=1e-4) else y
-
-
-def measure(metrics: dict[str, Metric], outputs: Array, targets: Array) -> dict[str, float]:
-    return {name: metric(outputs, targets) for name, metric in metrics.items()}
-
-
-def outputs_of(model: Module, x: Array, batch_size: int) -> Array:
-    """The model's outputs in eval mode, batch by batch; its mode is put back afterwards."""
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        with no_grad():
-            starts = range(0, len(x), batch_size)
-            parts = [model(Tensor(x[i : i + batch_size])).value() for i in starts]
-    finally:
-        for module, training in modes:
-            object.__setattr__(module, "training", training)
-    return np.concatenate(parts)
-
-
-def evaluate_arrays(
-    model: Module, x: Array, y: Array, loss: Loss, metrics: dict[str, Metric], size: int = 1024
-) -> dict[str, float]:
-    outputs = outputs_of(model, x, size)
-    with no_grad():
-        value = float(loss(Tensor(outputs), Tensor(y)).item())
-    return {"loss": value, **measure(metrics, outputs, y)}
-
-
-def check_outputs(model: Module, x: Array, y: Array, loss: Any) -> None:
-    """Fail before the first step, not in the middle: shapes, and labels against outputs."""
-    output = outputs_of(model, x[:1], 1)
-    if wants_labels(loss, y) and output.ndim == y.ndim + 1:
-        check_labels(y, output.shape[1], getattr(loss, "ignore_index", -100))
-
-
-def find_metrics(metrics: Any, y: Array) -> dict[str, Metric]:
-    automatic = isinstance(metrics, str) and metrics == "auto"
-    return find(default_metrics(y) if automatic else metrics or ())
 
 
 # -- what users call -------------------------------------------------------------------------

@@ -159,7 +159,7 @@ class TestState:
         ("bad", "error", "text"),
         [
             (np.zeros((2, 9)), ShapeError, r"head\.1\.weight.*\(2, 9\).*\(2, 3\)"),
-            (np.full((2, 3), "a"), DtypeError, r"head\.1\.weight.*not numbers"),
+            (np.full((2, 3), "a"), DtypeError, r"head\.1\.weight.*no numbers"),
         ],
     )
     def test_a_misfit_changes_nothing(self, model, bad, error, text):

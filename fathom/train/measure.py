@@ -1,0 +1,58 @@
+"""Outputs, losses and metrics of a model on arrays, in eval mode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fathom.engine.tensor import Array, Tensor, no_grad
+from fathom.nn.module import Module
+from fathom.ops.loss import check_labels
+from fathom.train.arguments import Loss, default_metrics, wants_labels
+from fathom.train.metrics import Metric, find
+
+
+def hardened(y: Array, output: Tensor) -> Array:
+    """Labels from the shares of classes that mixing made; other targets as they are."""
+    soft = y.shape == output.shape and y.ndim == 2 and y.shape[1] > 1
+    return y.argmax(axis=1) if soft and np.allclose(y.sum(axis=1), 1.0, atol=1e-4) else y
+
+
+def measure(metrics: dict[str, Metric], outputs: Array, targets: Array) -> dict[str, float]:
+    return {name: metric(outputs, targets) for name, metric in metrics.items()}
+
+
+def outputs_of(model: Module, x: Array, batch_size: int) -> Array:
+    """The model's outputs in eval mode, batch by batch; its mode is put back afterwards."""
+    modes = [(m, m.training) for m in model.modules()]
+    model.eval()
+    try:
+        with no_grad():
+            starts = range(0, len(x), batch_size)
+            parts = [model(Tensor(x[i : i + batch_size])).value() for i in starts]
+    finally:
+        for module, training in modes:
+            object.__setattr__(module, "training", training)
+    return np.concatenate(parts)
+
+
+def evaluate_arrays(
+    model: Module, x: Array, y: Array, loss: Loss, metrics: dict[str, Metric], size: int = 1024
+) -> dict[str, float]:
+    outputs = outputs_of(model, x, size)
+    with no_grad():
+        value = float(loss(Tensor(outputs), Tensor(y)).item())
+    return {"loss": value, **measure(metrics, outputs, y)}
+
+
+def check_outputs(model: Module, x: Array, y: Array, loss: Any) -> None:
+    """Fail before the first step, not in the middle: shapes, and labels against outputs."""
+    output = outputs_of(model, x[:1], 1)
+    if wants_labels(loss, y) and output.ndim == y.ndim + 1:
+        check_labels(y, output.shape[1], getattr(loss, "ignore_index", -100))
+
+
+def find_metrics(metrics: Any, y: Array) -> dict[str, Metric]:
+    automatic = isinstance(metrics, str) and metrics == "auto"
+    return find(default_metrics(y) if automatic else metrics or ())
