@@ -9,7 +9,7 @@ import warnings as _warnings
 
 import numpy as _np
 
-from fathom import autograd, data, func, linalg, models, nn, ops, optim, train
+from fathom import activations, autograd, data, func, linalg, models, nn, ops, optim, train
 from fathom.engine import random
 from fathom.engine.errors import FathomError
 from fathom.engine.random import Random, manual_seed, seed
@@ -40,6 +40,7 @@ __all__ = [
     "Random",
     "Tensor",
     "__version__",
+    "activations",
     "autograd",
     "bool_",
     "data",

@@ -11,6 +11,7 @@ from fathom.engine import random
 from fathom.engine.errors import ArgumentError, DataError, ShapeError, suggest
 from fathom.engine.tensor import Array, Tensor
 from fathom.nn import functional as F
+from fathom.nn.embedding import Embedding, EmbeddingBag
 from fathom.nn.losses import CrossEntropyLoss, MSELoss
 from fathom.nn.module import Module
 from fathom.optim import LevenbergMarquardt, Optimizer, make, schedules
@@ -18,15 +19,21 @@ from fathom.optim.schedules import Schedule
 from fathom.train.weights import unreduced
 
 Loss = Callable[[Tensor, Any], Tensor]
+INDEXED = (Embedding, EmbeddingBag)
 LOSSES: dict[str, Loss] = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss}
 
 
 def as_inputs(model: Module, x: Any, name: str = "x") -> Array:
-    """Inputs as a finite array of the model's float type, with a batch axis."""
+    """Inputs as a finite array of the model's float type, with a batch axis.
+
+    Whole numbers stay whole in a model with an embedding: there they are indices.
+    """
     array = as_array(x, name)
     if array.ndim == 0 or len(array) == 0:
         raise DataError(f"{name} is empty: shape {array.shape}")
     refuse_text(array, name, "turn text into numbers: one column for each category")
+    if array.dtype.kind in "iu" and any(isinstance(m, INDEXED) for m in model.modules()):
+        return np.ascontiguousarray(array, np.int64)
     wanted = next((p.dtype for p in model.parameters()), np.dtype(np.float32))
     refuse_non_finite(array, name)
     return np.ascontiguousarray(narrowed(array, wanted, name))

@@ -8,7 +8,7 @@ import numpy as np
 
 from fathom.engine.errors import ArgumentError, ShapeError
 from fathom.engine.tensor import Array, Tensor
-from fathom.nn import functional as F
+from fathom.nn.objectives import distillation_loss
 
 
 def soft_labels(logits: Any, temperature: float = 1.0) -> Array:
@@ -28,32 +28,6 @@ def _warm(temperature: float) -> float:
     if not temperature > 0:
         raise ArgumentError(f"temperature must be > 0; received {temperature!r}")
     return float(temperature)
-
-
-def distillation_loss(
-    student: Tensor, teacher: Any, labels: Any = None, *, temperature: float = 2.0,
-    alpha: float = 0.5, reduction: str = "mean",
-) -> Tensor:  # fmt: skip
-    """alpha * T^2 * KL(teacher || student) at temperature T + (1 - alpha) * cross-entropy.
-
-    `student` and `teacher` are logits (n, classes), `labels` (n,) class numbers; without labels
-    only the first term counts. T^2 keeps the size of its gradients whatever T is.
-    """
-    if not 0.0 <= alpha <= 1.0:
-        raise ArgumentError(f"alpha must lie in [0, 1]; received {alpha!r}")
-    target = soft_labels(teacher, temperature).astype(student.dtype)
-    if target.shape != student.shape:
-        raise ShapeError(f"student {student.shape} and teacher {target.shape} differ in shape")
-    entropy = np.log(np.maximum(target, np.finfo(target.dtype).tiny))
-    log_p = F.log_softmax(student / temperature, axis=-1)
-    divergence = (Tensor(target) * (Tensor(entropy) - log_p)).sum(axis=-1) * temperature**2
-    if reduction == "mean":
-        divergence = divergence.mean()
-    if labels is None:
-        return divergence
-    return alpha * divergence + (1.0 - alpha) * F.cross_entropy(
-        student, labels, reduction=reduction
-    )
 
 
 def distill(

@@ -412,3 +412,11 @@ def test_an_optimizer_of_a_part_trains_that_part():
     after = weights(model)
     np.testing.assert_array_equal(before["0.weight"], after["0.weight"])
     assert not np.array_equal(before["2.weight"], after["2.weight"])
+
+
+def test_whole_numbers_are_indices_where_there_is_an_embedding():
+    with fathom.seed(0):
+        model = nn.Sequential(nn.Embedding(5, 8), nn.Flatten(), nn.Linear(16, 5))
+    x = np.random.default_rng(0).integers(0, 5, (200, 2))
+    history = model.fit(x, x[:, 1], epochs=30, lr=0.02, verbose=False)
+    assert history["accuracy"][-1] == 1.0
