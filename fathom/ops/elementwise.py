@@ -535,8 +535,7 @@ def as_float(x: Any) -> Any:
 
 def _sigmoid(x: Any) -> Any:
     x = as_float(x)
-    small = np.exp(-np.abs(x))  # in (0, 1]: never overflows
-    return np.where(np.greater_equal(x, 0), 1.0, small) / (1.0 + small)
+    return np.exp(np.minimum(x, 0)) / (1.0 + np.exp(-np.abs(x)))  # neither exp overflows
 
 
 @elementwise(_sigmoid, (lambda z, x: z * (1.0 - z),), saves="out", cost=8.0)
