@@ -3,6 +3,7 @@
 from fathom.autograd import functional
 from fathom.autograd.anomaly import Anomaly, AnomalyError, detect_anomaly
 from fathom.autograd.checkpoint import checkpoint
+from fathom.autograd.compare import Comparison, compare_gradients
 from fathom.autograd.function import Function
 from fathom.autograd.gradcheck import (
     GradientMismatchError,
@@ -20,12 +21,14 @@ __all__ = [
     "Anomaly",
     "AnomalyError",
     "BackwardStep",
+    "Comparison",
     "Function",
     "GradientMismatchError",
     "MemoryReport",
     "backward",
     "backward_steps",
     "checkpoint",
+    "compare_gradients",
     "detect_anomaly",
     "enable_grad",
     "functional",
