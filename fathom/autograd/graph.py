@@ -26,6 +26,7 @@ class Box:
     lines: list[str]
     leaf: bool
     inputs: list[Any] = field(default_factory=list)  # keys of the boxes it is fed by
+    operands: list[Any] = field(default_factory=list)  # the same with constants as text between
     layer: int = 0
     x: float = 0.0
     y: float = 0.0
@@ -53,16 +54,24 @@ def boxes_of(outputs: Sequence[Tensor]) -> dict[Any, Box]:
     values = {t.edge[0]: t for t in outputs if t.edge is not None}
     for node in nodes:
         box = Box(node.primitive.name, [], False)
-        for parent in node.parents:
+        for place, parent in enumerate(node.parents):
             if isinstance(parent, Tensor):
                 boxes.setdefault(id(parent), _leaf(parent))
                 box.inputs.append(id(parent))
             elif parent is not None:
                 box.inputs.append(parent[0])
+            box.operands.append(box.inputs[-1] if parent is not None else _constant(node, place))
         box.lines = _node_lines(node, values.get(node))
         box.layer = 1 + max((boxes[k].layer for k in box.inputs), default=0)
         boxes[node] = box
     return boxes
+
+
+def _constant(node: Node, place: int) -> str:
+    """An operand that wants no gradient: its value where it was kept, else three dots."""
+    kept = node.saved[place] if node.saved else None
+    value = kept.value() if isinstance(kept, Tensor) else kept
+    return "..." if value is None else short(value)
 
 
 def _leaf(tensor: Tensor) -> Box:
@@ -105,7 +114,8 @@ def graph_text(*outputs: Tensor) -> str:
         else:
             number += 1
             names[key] = f"%{number}"
-            call = f"{box.title}({', '.join(names[k] for k in box.inputs)})"
+            operands = ", ".join(names.get(k, str(k)) for k in box.operands)
+            call = f"{box.title}({operands})"
             site = describe_site(key.site) if isinstance(key, Node) else ""
             lines.append(f"{names[key]} = {call}  [{'  '.join(box.lines)}]  {site}")
     return "\n".join(lines)

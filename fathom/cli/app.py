@@ -20,7 +20,9 @@ from fathom.cli.options import Command
 from fathom.engine.errors import FathomError
 from fathom.version import __version__
 
-COMMANDS = ("demo", "train", "evaluate", "predict", "summary", "datasets", "info")
+COMMANDS = (
+    "demo", "train", "evaluate", "predict", "summary", "datasets", "activations", "info",
+)  # fmt: skip
 OK, BUG, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 WELCOME = (
@@ -41,7 +43,7 @@ class Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"fathom.cli.commands.{cmd_name}")
+        module = importlib.import_module(f"fathom.cli.commands.{cmd_name.replace('-', '_')}")
         found: click.Command = module.command
         return found
 
