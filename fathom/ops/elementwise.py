@@ -547,7 +547,12 @@ def _relu(x: Any) -> Any:
     return np.maximum(x, _ZERO.get(x.dtype, 0) if isinstance(x, np.ndarray) else 0)
 
 
-@elementwise(_relu, (lambda z, x: z > 0,), saves="out")
+def _relu_slope(z: Any, x: Any) -> Any:
+    # comparing with an array of the same dtype spares NumPy the conversion of the number 0
+    return np.greater(z, _ZERO[z.dtype]) if z.__class__ is np.ndarray else z > 0
+
+
+@elementwise(_relu, (_relu_slope,), saves="out")
 def relu(x: TensorLike) -> Tensor:
     """max(x, 0). The slope at 0 is 0.
 
