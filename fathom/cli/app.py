@@ -21,7 +21,7 @@ from fathom.engine.errors import FathomError
 from fathom.version import __version__
 
 COMMANDS = (
-    "demo", "train", "evaluate", "predict", "summary", "datasets", "activations", "info",
+    "demo", "train", "lr-find", "evaluate", "predict", "summary", "datasets", "activations", "info",
 )  # fmt: skip
 OK, BUG, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 

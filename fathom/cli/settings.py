@@ -43,18 +43,26 @@ class Settings:
     test: float | None = None
     patience: int | None = None
     max_time: float | None = None
+    weight_decay: float | None = None
+    schedule: str | None = None
+    clip_norm: float | None = None
+    accumulate: int | None = None
+    ema: float | None = None
+    label_smoothing: float | None = None
+    class_weight: str | None = None
+    loss: str | None = None
 
     def check(self) -> None:
         """Refuse what no data could make right; the first `FathomError` is raised."""
-        from fathom.nn import Parameter, activation
-        from fathom.optim import make
+        from fathom.cli import fitting
+        from fathom.nn import activation
 
         activation(self.activation)
-        for name in ("epochs", "batch_size", "patience"):
+        for name in ("epochs", "batch_size", "patience", "accumulate"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ArgumentError(f"{spelled(name)} must be at least 1; received {value}")
-        for name in ("lr", "max_time"):
+        for name in ("lr", "max_time", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ArgumentError(f"{spelled(name)} must be above 0; received {value:g}")
@@ -62,9 +70,7 @@ class Settings:
             raise ArgumentError(f"--dropout must be at least 0 and below 1; got {self.dropout:g}")
         if self.seed < 0:
             raise ArgumentError(f"--seed must be at least 0; received {self.seed}")
-        if self.momentum is not None and self.optimizer.lower() == "adam":
-            raise ArgumentError("--momentum belongs to --optimizer sgd")
-        make(self.optimizer, [Parameter([0.0])], lr=self.lr, momentum=self.momentum)
+        fitting.check(self)
         self._check_shares()
 
     def _check_shares(self) -> None:
@@ -84,14 +90,16 @@ class Settings:
 
     def filled(self, rows: int, train: int, images: bool) -> Settings:
         """The choices for data of `rows` rows, `train` of them to train on."""
+        from fathom.cli import fitting
+
         validation, test = self.shares(rows)
-        adam = self.optimizer.lower() == "adam"
+        name = self.optimizer.lower()
         tiny = rows < TINY
         chosen = {
             "layers": (256, 128) if images else (64, 32),
             "dropout": 0.3 if images else 0.0,
-            "lr": (1e-3 if images else 1e-2 if tiny else 3e-3) if adam else 0.05,
-            "momentum": None if adam else 0.9,
+            "lr": fitting.usual_lr(name, images, tiny),
+            "momentum": 0.9 if name in fitting.LIKE_SGD else None,
             "epochs": 500 if tiny else min(200, max(25, (50_000 if images else 80_000) // train)),
             "batch_size": 64 if images else 32,
             "augment": train < FEW_IMAGES if images else None,

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fathom.cli import console
+from fathom.cli import console, fitting
 from fathom.cli.live import Interrupt
 from fathom.cli.prepare import Array, Part, Prepared, prepare, target_of
 from fathom.cli.settings import Settings, resumed
@@ -64,6 +64,7 @@ def train(
         settings = resumed(_stored_settings(out / "last"), settings, given or set())
         settings.check()
     settings, prepared = prepare(settings)
+    fitting.check_task(settings, prepared.task)
     claim(out, keep_last=resume)
     for line in describe(settings, prepared):
         tell(line)
@@ -138,6 +139,9 @@ def describe(settings: Settings, prepared: Prepared) -> list[str]:
         f"model  {widths} {settings.activation}{drop}; {settings.optimizer} lr {settings.lr:g}, "
         f"batches of {settings.batch_size}, at most {settings.epochs} epochs{copies}"
     )
+    more = fitting.words(settings)
+    if more:
+        lines.append(f"       {', '.join(more)}")
     return lines
 
 
@@ -168,21 +172,18 @@ def fit(
     resume: bool,
 ) -> History:
     """Train; the best weights are in the model afterwards, the whole run in `out`/last."""
-    from fathom.optim import make
-
     x, y = prepared.train.x, prepared.train.y
     if settings.augment and prepared.image_shape is not None:
         x, y = shifted(x, y, prepared.image_shape)
     held = prepared.validation
     extra = {"data": prepared.to_dict(), "settings": settings.to_dict()}
-    options = {"lr": settings.lr, "momentum": settings.momentum}
     with threads(model, settings.batch_size or 32):
         history: History = model.fit(
             x,
             y,
             epochs=settings.epochs or 1,
             batch_size=settings.batch_size or 32,
-            optimizer=make(settings.optimizer, model.parameters(), **options),
+            optimizer=fitting.optimizer(settings, model.parameters()),
             validation_data=(held.x, held.y) if len(held) else None,
             callbacks=[
                 EarlyStopping(patience=settings.patience),
@@ -193,6 +194,7 @@ def fit(
             max_time=settings.max_time,
             resume=out / "last" if resume else None,
             verbose=False,
+            **fitting.options(settings),
         )
     return history
 

@@ -336,6 +336,8 @@ def _latex_of(e: Expr, text: dict[Expr, str], inside: Callable[[Expr, int], str]
     args = [text[part] for part in e.args]
     if e.op in ("variable", "constant"):
         name = {"alpha": r"\alpha", "beta": r"\beta"}.get(e.value, e.value)
+        if isinstance(name, str) and "_" in name:
+            name = rf"\mathit{{{name.replace('_', chr(92) + '_')}}}"
         return str(name) if e.op == "variable" else _number(e.value)
     if e.op == "div":
         return rf"\frac{{{args[0]}}}{{{args[1]}}}"

@@ -11,9 +11,14 @@ import click
 from click.core import ParameterSource
 
 from fathom.cli import console
-from fathom.cli.options import Command, Pair, Widths, json_option, option
-
-DATA, MODEL, TRAINING, OUTPUT = "Data", "Network", "Training", "Output"
+from fathom.cli.options import Command, json_option, option
+from fathom.cli.run_options import (
+    DATA_OPTIONS,
+    NETWORK_OPTIONS,
+    OUTPUT,
+    TRAINING_OPTIONS,
+    options,
+)
 
 
 @click.command(
@@ -24,84 +29,14 @@ DATA, MODEL, TRAINING, OUTPUT = "Data", "Network", "Training", "Output"
         "fathom train digits",
         "fathom train houses.csv --target price --layers 128,64 --patience 20",
         "fathom train moons --activation tanh --epochs 300 --seed 1 --json",
+        "fathom train iris --optimizer adamw --weight-decay 0.05 --schedule cosine --ema 0.99",
+        "fathom train iris --epochs 50 --save-spec iris.json",
+        "fathom train iris.json --lr 0.01",
         "fathom train digits --out runs/digits --epochs 120 --resume",
     ),
 )
 @click.argument("data")
-@option("--target", group=DATA, help="Column to predict (needed for a CSV file).")
-@option(
-    "--task",
-    group=DATA,
-    type=click.Choice(["classification", "regression"]),
-    help="Chosen from the target column unless given.",
-)
-@option(
-    "--type",
-    "types",
-    group=DATA,
-    multiple=True,
-    type=Pair(),
-    metavar="COLUMN=KIND",
-    help="Say that a column is categorical or numeric. Repeatable.",
-)
-@option("--drop", group=DATA, multiple=True, metavar="COLUMN", help="Leave a column out.")
-@option(
-    "--missing",
-    group=DATA,
-    multiple=True,
-    metavar="TEXT",
-    help="One more spelling of 'no value', beside the empty cell, NA, ?, ...",
-)
-@option("--delimiter", group=DATA, help="Between the cells of the CSV file; found if not given.")
-@option("--validation", group=DATA, type=float, help="Share of rows to choose weights by [0.1].")
-@option("--test", group=DATA, type=float, help="Share of rows to test on [0.2].")
-@option(
-    "--layers",
-    group=MODEL,
-    type=Widths(),
-    metavar="64,32",
-    help="Widths of the hidden layers; 'none' for a linear model.",
-)
-@option(
-    "--activation",
-    group=MODEL,
-    default="relu",
-    show_default=True,
-    help="After each hidden layer: relu, tanh, sigmoid, identity.",
-)
-@option("--dropout", group=MODEL, type=float, help="Share of hidden units dropped in training.")
-@option("--optimizer", group=TRAINING, default="adam", show_default=True, help="adam or sgd.")
-@option("--lr", group=TRAINING, type=float, help="Learning rate.")
-@option("--momentum", group=TRAINING, type=float, help="For sgd [0.9].")
-@option("--epochs", group=TRAINING, type=int, help="Passes over the training rows, at most.")
-@option("--batch-size", group=TRAINING, type=int, help="Rows in a step.")
-@option(
-    "--augment/--no-augment",
-    group=TRAINING,
-    default=None,
-    help="Images: train also on copies moved by part of a pixel [for fewer than 5,000].",
-)
-@option(
-    "--seed",
-    group=TRAINING,
-    type=int,
-    default=0,
-    show_default=True,
-    help="Fixes split, first weights, order and dropout.",
-)
-@option(
-    "--patience",
-    group=TRAINING,
-    type=int,
-    help="Stop after so many epochs without a better validation loss.",
-)
-@option(
-    "--max-time",
-    group=TRAINING,
-    type=float,
-    metavar="SECONDS",
-    help="Stop after the epoch in which so many seconds have passed.",
-)
+@options(DATA_OPTIONS, NETWORK_OPTIONS, TRAINING_OPTIONS)
 @option(
     "--out",
     group=OUTPUT,
@@ -116,6 +51,13 @@ DATA, MODEL, TRAINING, OUTPUT = "Data", "Network", "Training", "Output"
     help="Go on with the run in the folder, as if it had not been stopped.",
 )
 @option("--report/--no-report", group=OUTPUT, default=True, help="Write report.html.")
+@option(
+    "--save-spec",
+    group=OUTPUT,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the settings as JSON, for another `fathom train FILE`.",
+)
 @option("--quiet", "-q", group=OUTPUT, is_flag=True, help="No progress.")
 @json_option
 @click.pass_context
@@ -125,9 +67,10 @@ def command(
     out: Path | None,
     resume: bool,
     report: bool,
+    save_spec: Path | None,
     quiet: bool,
     as_json: bool,
-    **options: Any,
+    **values: Any,
 ) -> None:
     """Train a network on DATA: the name of a data set, or the path of a CSV file.
 
@@ -136,32 +79,49 @@ def command(
     best on the validation rows are kept, tested once on the test rows, and saved with the rules.
     Options left out are chosen from the data. Ctrl-C ends training and keeps what there is.
 
+    DATA may also be a file run.toml or run.json with the names of these options and their values:
+    data = "digits", layers = [64, 32], lr = 0.003, batch-size = 32, ... Options on the command
+    line go before it; the data it names are looked for from the present folder.
+
     The folder then holds model/ (for evaluate, predict and fathom.load), last/ (for --resume),
     history.csv, result.json and report.html.
     """
-    from fathom.cli import live, show, training
+    from fathom.cli import live, show, specs, training
     from fathom.cli.settings import Settings
 
-    settings = Settings(**options)
+    specs.claim(save_spec)
+    said = _said(ctx)
+    if specs.is_spec(values["data"]):
+        spec = specs.read(values["data"], ctx.command.params)
+        spec = {name: value for name, value in spec.items() if name == "data" or name not in said}
+        out, report = spec.pop("out", out), spec.pop("report", report)
+        values |= spec
+        said |= set(spec)
+    settings = Settings(**values)
     folder = out or Path("runs") / _name(settings.data)
     file = sys.stderr if as_json else sys.stdout
-    said = {
-        name for name in options if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    }
     run = training.train(
         settings,
         folder,
         views=live.view(file, quiet),
         tell=(lambda line: None) if quiet else (lambda line: console.show(line, file=file)),
         resume=resume,
-        given=said,
+        given=said & set(values),
         report=report,
     )
+    if save_spec is not None:
+        specs.write(save_spec, run.settings)
     if as_json:
         console.print_json(run.result)
         return
     console.show(*show.scores(run.result["scores"], run.outcome.part))
     console.show(_ending(run.result), *_files(run.result["files"], folder))
+
+
+def _said(ctx: click.Context) -> set[str]:
+    """The parameters that were typed."""
+    sources = ((name, ctx.get_parameter_source(name)) for name in ctx.params)
+    return {name for name, source in sources if source is ParameterSource.COMMANDLINE}
 
 
 def _name(data: str) -> str:
