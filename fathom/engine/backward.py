@@ -99,13 +99,17 @@ class Sweep:
 
     def step_unary(self, node: Node, gradient: Any) -> None:
         """The commonest step without the questions of the general one: f'(x) times g."""
-        x, primitive = node.saved[0], node.primitive  # type: ignore[index]
-        check_versions(node)
-        if x.__class__ is not np.ndarray and x is not None:
-            x = x.data
-        result = scale(gradient, primitive.rules[0], node.out, (x,))
+        x, cells = node.saved[0], node.cells  # type: ignore[index]
+        if x is not None or (cells is not None and cells.time > node.sequence):
+            check_versions(node)
+            x = x.data if isinstance(x, Tensor) else x
+        slope = node.primitive.rules[0]
+        if callable(slope):
+            result = gradient * slope(node.out, x)
+        else:
+            result = scale(gradient, slope, None, ())
         if not self.retain_graph:
-            node.free()
+            node.saved = node.out = node.cells = None
         self.give(node.parents[0], result, result is not gradient)  # type: ignore[arg-type]
 
     def step(self, node: Node, gradient: Any) -> None:
