@@ -103,13 +103,9 @@ class Sweep:
         if x is not None or (cells is not None and cells.time > node.sequence):
             check_versions(node)
             x = x.data if isinstance(x, Tensor) else x
-        slope = node.primitive.rules[0]
-        if callable(slope):
-            result = gradient * slope(node.out, x)
-        else:
-            result = scale(gradient, slope, None, ())
+        result = scale(gradient, node.primitive.rules[0], node.out, (x,))
         if not self.retain_graph:
-            node.saved = node.out = node.cells = None
+            node.free()
         self.give(node.parents[0], result, result is not gradient)  # type: ignore[arg-type]
 
     def step(self, node: Node, gradient: Any) -> None:
