@@ -76,9 +76,9 @@ def push_several(
     """Tangents of several outputs; a jvp rule then returns a tuple."""
     totals: list[Any] = [None] * len(outs)
     for i, t in enumerate(tangents):
-        if t is None or not primitive.jvp:
+        if t is None or not (primitive.jvp or primitive.form == "linear"):
             continue
-        parts = primitive.jvp[min(i, len(primitive.jvp) - 1)](t, outs, *ins, **params)  # type: ignore[misc]
+        parts = push_one(primitive, i, t, outs, ins, params)
         totals = [
             p if total is None else total if p is None else total + p
             for total, p in zip(totals, parts, strict=True)

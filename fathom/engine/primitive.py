@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fathom.engine.errors import (
+    AxisError,
     DtypeError,
     FathomError,
     FreedGraphWarning,
@@ -387,11 +388,13 @@ def _several(
     results = []
     for i, array in enumerate(arrays):
         if node is None or array.dtype.kind != "f":
-            results.append(Tensor(array))
-            continue
-        result = recorded(array, (node, i))
-        if primitive.save_out:
-            result.cell = node.cells
+            result = Tensor(array)
+        else:
+            result = recorded(array, (node, i))
+            if primitive.save_out:
+                result.cell = node.cells
+        if primitive.view:
+            result.cell = share_cell(args[0])
         results.append(result)
     return results[0] if single else tuple(results)
 
@@ -474,7 +477,8 @@ def explain(
             error = error or unexplained
     shapes = ", ".join(str(np.shape(v)) for v in values)
     options = "".join(f", {k}={v!r}" for k, v in params.items())
-    kind = ShapeError if isinstance(error, ValueError) else DtypeError
+    kinds = {ValueError: ShapeError, IndexError: AxisError}
+    kind = next((k for cause, k in kinds.items() if isinstance(error, cause)), DtypeError)
     return kind(f"{primitive.name}: {error} (arguments {shapes}{options})")
 
 

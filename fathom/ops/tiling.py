@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from fathom.engine.primitive import Primitive, apply, linear
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.ops.axes import one_axis, operand, shape_of, torch_names, whole
 from fathom.ops.index import take, whole_index
-from fathom.ops.shape import broadcast_to, concatenate, parts, reshape
+from fathom.ops.shape import broadcast_to, concatenate, parts, reshape, stack
 
 __all__ = [
     "chunk",
@@ -30,6 +30,33 @@ __all__ = [
 
 
 # -- apart ---------------------------------------------------------------------------------------
+# The pieces are views of x; their gradients are joined into one array, not padded one by one.
+
+
+def _pieces(x: Any, axis: int, sizes: tuple[int, ...]) -> tuple[Any, ...]:
+    lead, ends = (slice(None),) * axis, [0, *accumulate(sizes)]
+    return tuple(x[(*lead, slice(a, b))] for a, b in pairwise(ends))
+
+
+def _slices(x: Any, axis: int) -> tuple[Any, ...]:
+    lead = (slice(None),) * axis
+    return tuple(x[(*lead, i, ...)] for i in range(x.shape[axis]))
+
+
+def _join(g: tuple[Any, ...], out: Any, x: Any, axis: int, sizes: tuple[int, ...]) -> Any:
+    def zeros(n: int) -> Any:
+        return np.zeros((*x.shape[:axis], n, *x.shape[axis + 1 :]), x.dtype)
+
+    return concatenate([zeros(n) if p is None else p for p, n in zip(g, sizes, strict=True)], axis)
+
+
+def _pile(g: tuple[Any, ...], out: Any, x: Any, axis: int) -> Any:
+    zeros = np.zeros((*x.shape[:axis], *x.shape[axis + 1 :]), x.dtype)
+    return stack([zeros if p is None else p for p in g], axis)
+
+
+_split: Primitive = linear("split", _pieces, (_join,), view=True, batch="axis")
+_unbind: Primitive = linear("unbind", _slices, (_pile,), view=True, batch="axis")
 
 
 @torch_names
@@ -57,9 +84,7 @@ def split(x: TensorLike, size: int | Sequence[int], axis: int = 0) -> tuple[Tens
         if step < 1 or not x.ndim:
             raise ArgumentError(f"split: size must be 1 or more; received {size} on {x.shape}")
         sizes = [min(step, n - start) for start in range(0, n, step)] or [0]
-    starts = np.cumsum([0, *sizes]).tolist()
-    lead = (slice(None),) * where
-    return tuple(x[(*lead, slice(a, b))] for a, b in pairwise(starts))
+    return apply(_split, x, axis=where, sizes=tuple(sizes))
 
 
 @torch_names
@@ -82,8 +107,7 @@ def unbind(x: TensorLike, axis: int = 0) -> tuple[Tensor, ...]:
     where = one_axis(axis, x.ndim, "unbind")
     if not x.ndim:
         raise ShapeError("unbind: a single number has no axis to be taken apart along")
-    lead = (slice(None),) * where
-    return tuple(x[(*lead, i)] for i in range(x.shape[where]))
+    return apply(_unbind, x, axis=where) if x.shape[where] else ()
 
 
 def hstack(tensors: Sequence[TensorLike]) -> Tensor:
