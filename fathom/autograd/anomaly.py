@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ class Anomaly:
     operation: str
     site: str
     layer: str
-    value: str  # "nan" or "inf"
+    value: str  # "nan", "inf" or "-inf"
     shapes: tuple[tuple[int, ...], ...]
 
     def __str__(self) -> str:
@@ -70,7 +70,8 @@ def detect_anomaly(mode: str = "raise") -> Iterator[list[Anomaly]]:
         if mode == "raise":
             name = anomaly.operation
             fix = "a slope that is infinite here: keep the input away from that point"
-            raise AnomalyError(str(anomaly), fix=_FIXES.get(name, fix))
+            located = replace(anomaly, layer="") if anomaly.direction == "forward" else anomaly
+            raise AnomalyError(str(located), fix=_FIXES.get(name, fix))  # modules add their path
 
     def watch(primitive: Any, args: Any, params: Any, grad: bool) -> Any:
         run = record if outer is None else outer
@@ -103,11 +104,13 @@ def detect_anomaly(mode: str = "raise") -> Iterator[list[Anomaly]]:
 
 
 def _bad(values: Any) -> str:
-    """'nan' or 'inf' if any value is, else ''."""
+    """'nan', 'inf' or '-inf' if any value is, else ''."""
     for value in values if isinstance(values, (tuple, list)) else (values,):
         array = value.value() if isinstance(value, Tensor) else np.asarray(value)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            return "nan" if np.isnan(array).any() else "inf"
+            if np.isnan(array).any():
+                return "nan"
+            return "inf" if np.isposinf(array).any() else "-inf"
     return ""
 
 

@@ -26,7 +26,7 @@ def test_forward_names_operation_and_line() -> None:
         fathom.log(y); line = here()  # fmt: skip # noqa: E702
     text = str(error.value)
     line = here() - 2
-    assert f"log ({__file__}:{line}) put out inf from finite values" in text
+    assert f"log ({__file__}:{line}) put out -inf from finite values" in text
     assert "try: log(0) is -inf" in text
     assert isinstance(error.value, ArithmeticError)
 
