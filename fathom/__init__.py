@@ -10,6 +10,7 @@ import warnings as _warnings
 import numpy as _np
 
 from fathom import activations, autograd, data, func, linalg, models, nn, ops, optim, train
+from fathom.compile.function import compile
 from fathom.engine import random
 from fathom.engine.errors import FathomError
 from fathom.engine.random import Random, manual_seed, seed
@@ -43,6 +44,7 @@ __all__ = [
     "activations",
     "autograd",
     "bool_",
+    "compile",
     "data",
     "double",
     "enable_grad",

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fathom.engine.errors import ArgumentError
+from fathom.engine.tensor import tracing
 
 Shape = Sequence[int]
 
@@ -55,6 +56,8 @@ class Stream:
         self, shape: Shape = (), low: float = 0.0, high: float = 1.0, dtype: DTypeLike = np.float32
     ) -> NDArray[Any]:
         """Numbers spread evenly over [low, high)."""
+        if (tracer := tracing()) is not None:
+            return tracer.draw(self.name, "uniform", shape=shape, low=low, high=high, dtype=dtype)
         draw = self.next().random(tuple(shape), dtype=_float(dtype))
         return np.asarray(low + (high - low) * draw, dtype)
 
@@ -62,19 +65,27 @@ class Stream:
         self, shape: Shape = (), mean: float = 0.0, std: float = 1.0, dtype: DTypeLike = np.float32
     ) -> NDArray[Any]:
         """Normally distributed numbers."""
+        if (tracer := tracing()) is not None:
+            return tracer.draw(self.name, "normal", shape=shape, mean=mean, std=std, dtype=dtype)
         draw = self.next().standard_normal(tuple(shape), dtype=_float(dtype))
         return np.asarray(mean + std * draw, dtype)
 
     def integers(self, low: int, high: int, shape: Shape = ()) -> NDArray[np.int64]:
         """Whole numbers from low (included) to high (excluded)."""
+        if (tracer := tracing()) is not None:
+            return tracer.draw(self.name, "integers", low=low, high=high, shape=shape)
         return np.asarray(self.next().integers(low, high, tuple(shape)), np.int64)
 
     def permutation(self, n: int) -> NDArray[np.int64]:
         """The numbers 0 ... n-1 in random order."""
+        if (tracer := tracing()) is not None:
+            return tracer.draw(self.name, "permutation", n=n)
         return self.next().permutation(n)
 
     def bernoulli(self, p: float, shape: Shape) -> NDArray[np.bool_]:
         """True with probability p."""
+        if (tracer := tracing()) is not None:
+            return tracer.draw(self.name, "bernoulli", p=p, shape=shape)
         return self.next().random(tuple(shape), dtype=np.float32) < p
 
 

@@ -52,6 +52,7 @@ class Tensor(TensorMethods):
     """
 
     level = 0  # transforms (`fathom.func`) wrap a tensor in one of a higher level
+    traced = False  # `fathom.compile` puts a stand-in for an array in the place of `data`
     __array_priority__ = 1000.0
 
     data: Any  # ndarray; on a level above 0, the tensor one level below
@@ -152,11 +153,18 @@ class Tensor(TensorMethods):
             )
         return self.value()
 
+    def storage(self) -> Any:
+        """What lies at the bottom of all levels: an ndarray, or its stand-in under trace."""
+        data = self.data
+        while isinstance(data, Tensor) and not data.traced:
+            data = data.data
+        return data
+
     def value(self) -> Array:
         """The ndarray at the bottom of all levels, whatever is recorded."""
         data = self.data
         while isinstance(data, Tensor):
-            data = data.data
+            data = data.value() if data.traced else data.data
         return data
 
     def item(self) -> Any:
@@ -248,7 +256,7 @@ class Tensor(TensorMethods):
 
     def detach(self) -> Tensor:
         """The same values (and memory) without history."""
-        out = Tensor(self.value())
+        out = Tensor(self.storage())
         out.cell = share_cell(self)
         return out
 
@@ -344,7 +352,9 @@ def _text(array: Array, prefix: str = "", threshold: int = 1000) -> str:
 def to_array(data: Any, dtype: DTypeLike | None = None) -> Array:
     """An ndarray of a supported dtype; lists of Python floats become float32."""
     if isinstance(data, Tensor):
-        data = data.value()
+        data = data if data.traced else data.storage()
+        if isinstance(data, Tensor):  # under trace
+            return data if dtype is None else data.astype(dtype)  # type: ignore[return-value]
     if isinstance(data, (np.ndarray, np.generic)):
         array = np.asarray(data, dtype)
     else:
@@ -492,6 +502,7 @@ class Mode(NamedTuple):
     special: Any = None  # set while levels are open or someone watches: `levels.interpret`
     levels: tuple[tuple[int, bool], ...] = ()  # open levels, and whether grad was on outside
     watch: Any = None
+    tracer: Any = None  # of `fathom.compile`, while it records a step
 
 
 MODE: ContextVar[Mode] = ContextVar("fathom_mode", default=Mode())  # noqa: B039 - a Mode is frozen
@@ -499,6 +510,11 @@ MODE: ContextVar[Mode] = ContextVar("fathom_mode", default=Mode())  # noqa: B039
 
 def is_grad_enabled() -> bool:
     return MODE.get().grad
+
+
+def tracing() -> Any:
+    """The tracer of `fathom.compile` at work, or None."""
+    return MODE.get().tracer
 
 
 class GradMode:

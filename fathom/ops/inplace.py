@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from fathom.engine.errors import ArgumentError, DtypeError, GraphError, InplaceError, ShapeError
-from fathom.engine.tensor import Tensor, TensorLike, clock, is_grad_enabled, mark_written
+from fathom.engine.tensor import Tensor, TensorLike, clock, is_grad_enabled, mark_written, tracing
 from fathom.ops import create, index, scattering, writing
 from fathom.ops import elementwise as e
 
@@ -102,7 +102,8 @@ class InPlace:
         """x[where] = value, in the memory of x; recorded like any other in-place edit."""
         place = index.plain_index(where)
         recorded = self.requires_grad or getattr(value, "requires_grad", False)
-        if self.level or getattr(value, "level", 0) or (is_grad_enabled() and recorded):
+        wrapped = self.level or getattr(value, "level", 0) or tracing() is not None
+        if wrapped or (is_grad_enabled() and recorded):
             write(self, lambda x, v: writing.At(x)[place].set(v), value)
             return
         writing.write_into(self.value(), place, value)
@@ -116,6 +117,8 @@ def write(target: Tensor, operation: Any, other: Any) -> Tensor:
     that requires grad, and on views of recorded values.
     """
     level = getattr(other, "level", 0)
+    if (tracer := tracing()) is not None:
+        tracer.adopt(target)
     if target.level or level:
         return _write_wrapped(target, operation, other, level)
     recorded = is_grad_enabled() and (
@@ -132,18 +135,23 @@ def write(target: Tensor, operation: Any, other: Any) -> Tensor:
                 "in-place edit of memory that another recorded tensor shares (a view)",
                 fix="write it out of place: y = x + 1",
             )
-        before = Tensor(target.value().copy())
+        before = Tensor(target.storage().copy())
         before.edge, before.requires_grad = target.edge, target.requires_grad
         result = operation(before, before if other is target else other)
         target.edge, target.requires_grad = result.edge, result.requires_grad
     else:
-        result = operation(target.value(), other.value() if isinstance(other, Tensor) else other)
-    data = result.value() if isinstance(result, Tensor) else result
+        given = other.storage() if isinstance(other, Tensor) else other
+        result = operation(target.storage(), given)
+    data = result.storage() if isinstance(result, Tensor) else result
     if data.shape != target.shape:
         raise ShapeError(f"an in-place edit cannot change shape {target.shape} to {data.shape}")
     if data.dtype.kind == "f" and target.dtype.kind != "f":
         raise DtypeError(f"floats cannot be written in place into a tensor of {target.dtype}")
-    target.value()[...] = data
+    memory = target.storage()
+    if tracer is None:
+        memory[...] = data
+    else:
+        memory.assign(data)
     mark_written(target)
     if recorded and target.edge is not None:
         target.edge[0].sequence = next(clock)  # the write is part of the operation

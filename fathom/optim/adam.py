@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from fathom.engine.tensor import Array
-from fathom.optim.optimizer import Optimizer, at_least, pair_of_shares
+from fathom.optim.optimizer import Optimizer, at_least, pair_of_shares, root
 
 
 class Adam(Optimizer):
@@ -66,7 +65,7 @@ class Adam(Optimizer):
         if group["amsgrad"]:
             v = np.maximum(state["max_exp_avg_sq"], v, out=state["max_exp_avg_sq"])
         np.sqrt(v, out=scratch)
-        scratch *= 1.0 / math.sqrt(1.0 - beta2**step)
+        scratch *= 1.0 / root(1.0 - beta2**step)
         scratch += group["eps"]
         np.divide(m, scratch, out=g)
         g *= group["lr"] / (1.0 - beta1**step)
@@ -223,7 +222,7 @@ class RAdam(Optimizer):
         factor = group["lr"] / (1.0 - beta1**step)
         if length > 5.0:
             up, down = (length - 4.0) * (length - 2.0), (longest - 4.0) * (longest - 2.0)
-            factor *= math.sqrt(up * longest / (down * length) * rest)
+            factor *= root(up * longest / (down * length) * rest)
             np.sqrt(v, out=scratch)
             scratch += group["eps"]
             np.divide(m, scratch, out=g)
@@ -233,7 +232,7 @@ class RAdam(Optimizer):
 
 
 def momentum_at(step: int, beta1: float, decay: float) -> float:
-    return float(beta1 * (1.0 - 0.5 * 0.96 ** (step * decay)))
+    return beta1 * (1.0 - 0.5 * 0.96 ** (step * decay))
 
 
 def averages(

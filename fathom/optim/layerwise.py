@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from fathom.engine.tensor import Array
 from fathom.optim.adam import averages
-from fathom.optim.optimizer import Optimizer, at_least, pair_of_shares
+from fathom.optim.optimizer import Optimizer, at_least, pair_of_shares, root
 
 
 class Lion(Optimizer):
@@ -47,7 +46,7 @@ class Lion(Optimizer):
         super().__init__(params, defaults)
 
     def decoupled_decay(self, group: dict[str, Any]) -> float:
-        return float(group["weight_decay"])
+        return group["weight_decay"]
 
     def update(
         self, group: dict[str, Any], g: Array, state: dict[str, Array], step: int, scratch: Array
@@ -101,7 +100,7 @@ class LAMB(Optimizer):
         beta1, beta2 = group["betas"]
         m, v = averages(group, g, state, scratch)
         np.sqrt(v, out=scratch)
-        scratch *= 1.0 / math.sqrt(1.0 - beta2**step)
+        scratch *= 1.0 / root(1.0 - beta2**step)
         scratch += group["eps"]
         np.divide(m, scratch, out=g)
         g *= 1.0 / (1.0 - beta1**step)

@@ -9,13 +9,14 @@ as well, and one that evaluates the loss itself (L-BFGS, SAM, Newton) takes a cl
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, DivergedError
-from fathom.engine.tensor import Array, Tensor, enable_grad, mark_written
+from fathom.engine.tensor import Array, Tensor, enable_grad, mark_written, tracing
 
 BLOCK = 1 << 16  # elements worked on at a time: 256 KiB of float32 an array
 
@@ -61,6 +62,14 @@ class Flat:
                 data = p.value()
                 data -= self.gradient[place].reshape(data.shape)
                 mark_written(p)
+
+
+def root(x: Any) -> Any:
+    """The square root of a number that an update works out from its options.
+
+    While a step is compiled such a number is an expression, with a root of its own.
+    """
+    return math.sqrt(x) if isinstance(x, float) else x.sqrt()
 
 
 class Optimizer:
@@ -113,8 +122,11 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""
+        tracer = tracing()
         for group in self.param_groups:
             for p in group["params"]:
+                if tracer is not None:
+                    tracer.adopt(p)
                 p.grad = None if set_to_none else Tensor(np.zeros_like(p.value()))
 
     def flats(self) -> list[list[Flat]]:
@@ -140,6 +152,10 @@ class Optimizer:
         `closure`, if given, computes the loss and its gradients first; its loss is returned.
         """
         loss = None if closure is None else evaluate(closure)
+        tracer = tracing()
+        if tracer is not None:
+            tracer.step(self)
+            return loss
         work = list(zip(self.param_groups, self.flats(), strict=True))
         with np.errstate(all="ignore"):  # what is not finite shows in the result
             for group, flats in work:
@@ -162,18 +178,22 @@ class Optimizer:
                 g = flat.gradient[block]
                 state = {name: array[block] for name, array in flat.state.items()}
                 self.update(group, g, state, step, flat.scratch[: len(g)])
-        if type(self).finish is not Optimizer.finish or self.decoupled_decay(group):
+        if self.finishes(group):
             for p, place in zip(flat.parameters, flat.slices, strict=True):
                 if p.grad is not None:
                     self.finish(group, p.value().reshape(-1), flat.gradient[place])
 
-    def coupled_decay(self, group: dict[str, Any]) -> float:
-        """Weight decay that is added to the gradient (L2 penalty)."""
-        return 0.0 if self.decoupled_decay(group) else float(group.get("weight_decay", 0.0))
+    def finishes(self, group: dict[str, Any]) -> bool:
+        """Whether `finish` has anything to do."""
+        return type(self).finish is not Optimizer.finish or bool(self.decoupled_decay(group))
 
-    def decoupled_decay(self, group: dict[str, Any]) -> float:
+    def coupled_decay(self, group: dict[str, Any]) -> Any:
+        """Weight decay that is added to the gradient (L2 penalty)."""
+        return 0.0 if self.decoupled_decay(group) else group.get("weight_decay", 0.0)
+
+    def decoupled_decay(self, group: dict[str, Any]) -> Any:
         """Weight decay that shrinks the weights beside the step (Loshchilov & Hutter, 2019)."""
-        return float(group["weight_decay"]) if group.get("decoupled_weight_decay") else 0.0
+        return group["weight_decay"] if group.get("decoupled_weight_decay") else 0.0
 
     def update(
         self, group: dict[str, Any], g: Array, state: dict[str, Array], step: int, scratch: Array

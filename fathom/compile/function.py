@@ -1,0 +1,302 @@
+"""`compile`: a function of tensors as one plan, traced at its first call and replayed after.
+
+A call looks up the plan by the shapes and dtypes of its arguments, checks the guards, reads the
+implicit inputs (parameters, buffers, optimizer state, options) anew, runs the back end, and
+brings about the effects: new values of parameters and buffers, gradients, counters.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fathom.compile import numpy_backend
+from fathom.compile.guards import collect
+from fathom.compile.passes import optimize
+from fathom.compile.plan import Plan, Value
+from fathom.compile.trace import Traced, TraceError, Tracer
+from fathom.engine.errors import ArgumentError, FathomWarning
+from fathom.engine.tensor import MODE, Tensor, mark_written
+
+BACKENDS = ("auto", "numpy", "native")
+MANY = 8  # signatures after which a warning tells what changes from call to call
+
+
+class RetraceWarning(FathomWarning):
+    """A compiled function is traced again and again."""
+
+
+def compile(
+    function: Callable[..., Any] | None = None, *, backend: str = "auto"
+) -> Callable[..., Any]:
+    """The same function, traced once and replayed as a plan; also a decorator.
+
+    The function may do whatever a training step does: forward, backward, an optimizer's step,
+    random draws, changes of buffers. Parameters, buffers, optimizer state and options (learning
+    rates) are read again at each call. Arguments are tensors or arrays, in nested tuples, lists
+    or dictionaries; other arguments are part of the signature, and a new signature is traced
+    anew. Raises `TraceError` where Python asks for a value (`if loss > 1`, `.item()`, `print`).
+
+    Attributes of the result: `plans` (the latest last), `plan` (the latest), `eager` (the
+    function itself).
+
+    >>> import fathom
+    >>> w = fathom.nn.Parameter([1.0, 2.0])
+    >>> optimizer = fathom.optim.SGD([w], lr=0.1)
+    >>> @fathom.compile
+    ... def step(x):
+    ...     optimizer.zero_grad()
+    ...     loss = ((w - x) ** 2).sum()
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     return loss
+    >>> step(fathom.tensor([0.0, 0.0])), step(fathom.tensor([0.0, 0.0]))
+    (tensor(5.), tensor(3.2000))
+    """
+    if function is None:
+        return functools.partial(compile, backend=backend)
+    if backend not in BACKENDS:
+        raise ArgumentError(f"compile: backend is one of {BACKENDS}; received {backend!r}")
+    if not callable(function):
+        raise ArgumentError(f"compile: expects a function; received a {type(function).__name__}")
+    return Compiled(function, backend)
+
+
+class Compiled:
+    """A function with its plans, one for each signature and set of guards."""
+
+    def __init__(self, function: Callable[..., Any], backend: str = "auto") -> None:
+        self.eager = function
+        self.backend = backend
+        self.plans: list[Plan] = []
+        self.traces: list[str] = []  # why each plan was made
+        self._entries: dict[Any, list[Entry]] = {}
+        functools.update_wrapper(self, function, updated=())
+
+    @property
+    def plan(self) -> Plan:
+        """The plan made last."""
+        if not self.plans:
+            raise ArgumentError("nothing was compiled yet", fix="call the function once")
+        return self.plans[-1]
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        mode = MODE.get()
+        if mode.special is not None:  # inside another trace, a transform, or under watch
+            return self.eager(*args, **keywords)
+        leaves: list[Any] = []
+        key = (_flatten(args, leaves), _flatten(keywords, leaves) if keywords else (), mode.grad)
+        entries = self._entries.get(key)
+        if entries is not None:
+            for entry in entries:
+                if entry.holds():
+                    return entry.run(leaves)
+        return self.trace(key, args, keywords).run(leaves)
+
+    def trace(self, key: Any, args: Any, keywords: Any) -> Entry:
+        """Make the plan for arguments that no plan fits."""
+        known = self._entries.setdefault(key, [])
+        self.traces.append(self._reason(key, known))
+        entry = Entry(self.eager, args, keywords, self.backend)
+        known.insert(0, entry)
+        self.plans.append(entry.plan)
+        if len(self.plans) == MANY:
+            warnings.warn(
+                f"{entry.plan.name} was traced {MANY} times: " + "; ".join(self.traces[1:]),
+                RetraceWarning,
+                stacklevel=3,
+            )
+        return entry
+
+    def _reason(self, key: Any, known: list[Entry]) -> str:
+        if known:
+            return "guards failed: " + ", ".join(known[0].failed()) 
+        return "first call" if len(self._entries) == 1 else f"new arguments {key[0]}"
+
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        return self if owner is None else functools.partial(self, owner)
+
+
+def _flatten(tree: Any, leaves: list[Any]) -> Any:
+    """The hashable structure of arguments; tensors and arrays go to `leaves`."""
+    if isinstance(tree, Tensor):
+        leaves.append(tree)
+        return ("t", tree.data.shape, tree.data.dtype, tree.requires_grad)
+    if isinstance(tree, np.ndarray):
+        leaves.append(tree)
+        return ("a", tree.shape, tree.dtype)
+    if isinstance(tree, (tuple, list)):
+        return (type(tree), *[_flatten(part, leaves) for part in tree])
+    if isinstance(tree, dict):
+        return ("d", *[(k, _flatten(part, leaves)) for k, part in tree.items()])
+    try:
+        hash(tree)
+    except TypeError:
+        return ("o", id(tree))
+    return (type(tree), tree)
+
+
+class Entry:
+    """One plan, ready to run: its inputs, its back end, and what to do with its results."""
+
+    def __init__(
+        self, function: Callable[..., Any], args: Any, keywords: Any, backend: str
+    ) -> None:
+        tracer = Tracer()
+        collect(function, (args, keywords), tracer.book)
+        outputs: list[Value] = []
+        with tracer.open():
+            count = itertools.count()
+            stood = _stand_in((args, keywords), tracer, count)
+            returned = function(*stood[0], **stood[1])
+            self.tree = _outputs(returned, tracer, outputs)
+            name = getattr(function, "__name__", type(function).__name__)
+            self.plan = optimize(tracer.plan(outputs, name))
+        self._bind(tracer, backend)
+
+    def _bind(self, tracer: Tracer, backend: str) -> None:
+        plan, book = self.plan, tracer.book
+        self.counters = plan.counters
+        inputs = plan.inputs()
+        scalars = [v for v in inputs if v.kind == "scalar"]
+        self.scalars = book.function([v.origin.text for v in scalars])
+        self.holds = book.guard(plan.guards)
+        self._guards = [(text, book.guard([text])) for text in plan.guards]
+        self.places = [
+            {"argument": 0, "state": 1, "gradient": 2, "array": 3, "scalar": 4}[v.kind]
+            for v in inputs
+        ]
+        order = {v: i for i, v in enumerate(scalars)}
+        self.origins = [order[v] if v.kind == "scalar" else v.origin for v in inputs]
+        self.run_plan = numpy_backend.program(plan).function()
+        borrowed = numpy_backend.aliases(plan)
+        self.copies = [v in borrowed for v in plan.results()]
+
+    def failed(self) -> list[str]:
+        """The guards that do not hold now."""
+        return [text for text, check in self._guards if not check()]
+
+    def run(self, leaves: list[Any]) -> Any:
+        """Read the inputs, run, and bring about the effects."""
+        numbers = self.scalars()
+        values = []
+        for place, origin in zip(self.places, self.origins, strict=True):
+            if place == 0:
+                leaf = leaves[origin]
+                values.append(leaf if leaf.__class__ is np.ndarray else leaf.value())
+            elif place == 1:
+                values.append(origin.data)
+            elif place == 2:
+                values.append(origin.grad.data)
+            elif place == 3:
+                values.append(origin)
+            else:
+                values.append(numbers[origin])
+        with np.errstate(all="ignore"):
+            results = self.run_plan(*values)
+        return self._finish([r.copy() if c else r for r, c in zip(results, self.copies, strict=True)])
+
+    def _finish(self, results: list[Any]) -> Any:
+        plan, n = self.plan, len(self.plan.outputs)
+        m = n + len(plan.writes)
+        if plan.checks:
+            held = results[len(results) - len(plan.checks) :]
+            for truth, (_, error) in zip(held, plan.checks, strict=True):
+                if not truth:
+                    raise error()
+        for (target, _), new in zip(plan.writes, results[n:m], strict=True):
+            if isinstance(target, Tensor):
+                target.data[...] = new
+                mark_written(target)
+            else:
+                target[...] = new
+        kept = iter(results[m:])
+        for tensor, value in plan.gradients:
+            tensor.grad = None if value is None else Tensor(next(kept))
+        for counts, places in self.counters:
+            for i in places:
+                counts[i] += 1
+        return _rebuild(self.tree, results)
+
+
+# -- arguments and results ------------------------------------------------------------------------
+
+
+def _stand_in(tree: Any, tracer: Tracer, count: Any) -> Any:
+    """The arguments with stand-ins for tensors and arrays."""
+    if isinstance(tree, Tensor):
+        stand_in = tracer.stand_in("argument", tree.value(), next(count))
+        out = Tensor(stand_in)
+        if tree.requires_grad:
+            raise TraceError(
+                "an argument of a compiled function requires grad: its history would be lost",
+                fix="pass x.detach(), or take the gradient inside with fathom.func.grad",
+            )
+        return out
+    if isinstance(tree, np.ndarray):
+        return tracer.stand_in("argument", tree, next(count))
+    if isinstance(tree, (tuple, list)):
+        parts = [_stand_in(part, tracer, count) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    if isinstance(tree, dict):
+        return {k: _stand_in(part, tracer, count) for k, part in tree.items()}
+    return tree
+
+
+class _Place:
+    """Where a result goes in what the function returns: its number, and as what."""
+
+    def __init__(self, number: int, tensor: bool) -> None:
+        self.number, self.tensor = number, tensor
+
+
+def _outputs(tree: Any, tracer: Tracer, outputs: list[Value]) -> Any:
+    """What the function returned, with places for tensors; their values go to `outputs`."""
+    if isinstance(tree, (Tensor, np.ndarray)):
+        if isinstance(tree, Tensor) and tree.requires_grad and not tree.is_leaf:
+            if tree.node is not None and tree.node.saved is not None:
+                raise TraceError(
+                    "a compiled function returns a tensor that still waits for backward()",
+                    fix="call backward() inside, return loss.detach(), or use no_grad()",
+                )
+        outputs.append(tracer.lifted(tree).var)
+        return _Place(len(outputs) - 1, isinstance(tree, Tensor))
+    if isinstance(tree, (tuple, list)):
+        parts = [_outputs(part, tracer, outputs) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    if isinstance(tree, dict):
+        return {k: _outputs(part, tracer, outputs) for k, part in tree.items()}
+    return tree
+
+
+def _rebuild(tree: Any, results: list[Any]) -> Any:
+    if isinstance(tree, _Place):
+        result = results[tree.number]
+        return Tensor(result) if tree.tensor else result
+    if isinstance(tree, (tuple, list)):
+        parts = [_rebuild(part, results) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    if isinstance(tree, dict):
+        return {k: _rebuild(part, results) for k, part in tree.items()}
+    return tree
+
+
+def native_wanted() -> bool:
+    """Whether native code is to be made: not with FATHOM_NATIVE=0, and not without llvmlite."""
+    if os.environ.get("FATHOM_NATIVE", "1") == "0":
+        return False
+    if "llvmlite" in sys.modules:
+        return True
+    import importlib.util
+
+    return importlib.util.find_spec("llvmlite") is not None
+
+
+__all__ = ["Compiled", "Entry", "RetraceWarning", "Traced", "compile"]

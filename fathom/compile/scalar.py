@@ -1,0 +1,171 @@
+"""`Scalar`: a Python number that is worked out again before each call of a plan.
+
+A learning rate, a momentum, `1 - beta ** step`: an optimizer reads them from its options at
+every step, so a trace must not bake them in. A `Scalar` is the text of such an expression over
+named sources, and the value it had while the step was traced. A comparison of it holds for the
+traced step only: it becomes a guard.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fathom.engine.errors import GraphError
+
+
+class Scalar:
+    """A number with the expression that gives it; arithmetic makes larger expressions."""
+
+    __slots__ = ("book", "text", "value")
+    __array_ufunc__ = None  # NumPy leaves `array * scalar` to us
+
+    def __init__(self, text: str, value: float, book: ScalarBook) -> None:
+        self.text = text
+        self.value = value
+        self.book = book
+
+    def _binary(self, other: Any, sign: str, swap: bool) -> Any:
+        if not isinstance(other, (Scalar, int, float)):
+            return NotImplemented
+        theirs = other.text if isinstance(other, Scalar) else repr(other)
+        left, right = (theirs, self.text) if swap else (self.text, theirs)
+        value = other.value if isinstance(other, Scalar) else other
+        a, b = (value, self.value) if swap else (self.value, value)
+        return Scalar(f"({left} {sign} {right})", _COMPUTE[sign](a, b), self.book)
+
+    def __add__(self, other: Any) -> Any:
+        return self._binary(other, "+", False)
+
+    def __radd__(self, other: Any) -> Any:
+        return self._binary(other, "+", True)
+
+    def __sub__(self, other: Any) -> Any:
+        return self._binary(other, "-", False)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._binary(other, "-", True)
+
+    def __mul__(self, other: Any) -> Any:
+        return self._binary(other, "*", False)
+
+    def __rmul__(self, other: Any) -> Any:
+        return self._binary(other, "*", True)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._binary(other, "/", False)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self._binary(other, "/", True)
+
+    def __pow__(self, other: Any) -> Any:
+        return self._binary(other, "**", False)
+
+    def __rpow__(self, other: Any) -> Any:
+        return self._binary(other, "**", True)
+
+    def __neg__(self) -> Scalar:
+        return Scalar(f"(-{self.text})", -self.value, self.book)
+
+    def sqrt(self) -> Scalar:
+        return Scalar(f"sqrt({self.text})", math.sqrt(self.value), self.book)
+
+    # -- decisions: they hold for this trace, and are checked before the plan is used again
+
+    def _decide(self, other: Any, sign: str) -> bool:
+        theirs, value = (other.text, other.value) if isinstance(other, Scalar) else (repr(other), other)
+        truth = bool(_COMPUTE[sign](self.value, value))
+        test = f"{self.text} {sign} {theirs}"
+        self.book.guards[test if truth else f"not {test}"] = None
+        return truth
+
+    def __bool__(self) -> bool:
+        return self._decide(0, "!=")
+
+    def __eq__(self, other: Any) -> bool:
+        return self._decide(other, "==")
+
+    def __ne__(self, other: Any) -> bool:
+        return self._decide(other, "!=")
+
+    def __lt__(self, other: Any) -> bool:
+        return self._decide(other, "<")
+
+    def __le__(self, other: Any) -> bool:
+        return self._decide(other, "<=")
+
+    def __gt__(self, other: Any) -> bool:
+        return self._decide(other, ">")
+
+    def __ge__(self, other: Any) -> bool:
+        return self._decide(other, ">=")
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __float__(self) -> float:
+        raise GraphError(
+            f"the value of {self.text} was asked for while a step is compiled: it may change",
+            fix="compute with it as it is; its sqrt is x.sqrt()",
+        )
+
+    __int__ = __index__ = __float__
+
+    def __repr__(self) -> str:
+        return f"Scalar({self.text} = {self.value!r})"
+
+
+_COMPUTE: dict[str, Any] = {
+    "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b,
+    "/": lambda a, b: a / b, "**": lambda a, b: a**b, "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b, "<": lambda a, b: a < b, "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b, ">=": lambda a, b: a >= b,
+}  # fmt: skip
+
+
+class ScalarBook:
+    """The sources of a trace's scalars, their guards, and the function that works them out."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, Any] = {}
+        self.guards: dict[str, None] = {}
+        self._names: dict[int, str] = {}
+
+    def source(self, holder: Any, letter: str) -> str:
+        """A name for an object that expressions read from."""
+        name = self._names.get(id(holder))
+        if name is None:
+            name = self._names[id(holder)] = f"{letter}{len(self.sources)}"
+            self.sources[name] = holder
+        return name
+
+    def read(self, holder: Any, letter: str, access: str, value: Any) -> Any:
+        """A number found at `holder` + access, e.g. `["lr"]`; other values get a guard."""
+        text = f"{self.source(holder, letter)}{access}"
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            if isinstance(value, (tuple, list)) and all(isinstance(v, float) for v in value):
+                return tuple(Scalar(f"{text}[{i}]", v, self) for i, v in enumerate(value))
+            if value is None or isinstance(value, (bool, str)):
+                self.guards[f"{text} == {value!r}"] = None
+            return value
+        return Scalar(text, value, self)
+
+    def same(self, holder: Any, letter: str, access: str, value: Any, letter_of: str) -> None:
+        """A guard that an object stays the same one."""
+        name = self.source(value, letter_of)
+        self.guards[f"{self.source(holder, letter)}{access} is {name}"] = None
+
+    def function(self, texts: list[str]) -> Any:
+        """`() -> tuple of numbers`, in the order of the texts."""
+        body = ", ".join(texts) + ("," if texts else "")
+        return self._compile(f"lambda: ({body})")
+
+    def guard(self, texts: list[str]) -> Any:
+        """`() -> bool`: whether every guard holds."""
+        return self._compile("lambda: " + (" and ".join(f"({t})" for t in texts) or "True"))
+
+    def _compile(self, text: str) -> Any:
+        names = ", ".join(self.sources)
+        space: dict[str, Any] = {"sqrt": math.sqrt}
+        exec(f"def make({names}):\n    return {text}", space)  # our own text, names bound once
+        return space["make"](*self.sources.values())
