@@ -18,12 +18,13 @@ class Scalar:
     """A number with the expression that gives it; arithmetic makes larger expressions."""
 
     __slots__ = ("book", "text", "value")
-    __array_ufunc__ = None  # NumPy leaves `array * scalar` to us
-
     def __init__(self, text: str, value: float, book: ScalarBook) -> None:
         self.text = text
         self.value = value
         self.book = book
+
+    def __array_ufunc__(self, *args: Any, **keywords: Any) -> Any:
+        return NotImplemented  # the stand-in for an array beside it knows what to do
 
     def _binary(self, other: Any, sign: str, swap: bool) -> Any:
         if not isinstance(other, (Scalar, int, float)):
@@ -70,10 +71,18 @@ class Scalar:
     def sqrt(self) -> Scalar:
         return Scalar(f"sqrt({self.text})", math.sqrt(self.value), self.book)
 
+    def call(self, function: Any, *numbers: Any) -> Scalar:
+        """function(*numbers), worked out by Python before each call."""
+        given = [(n.text, n.value) if isinstance(n, Scalar) else (repr(n), n) for n in numbers]
+        name = self.book.source(function, "function")
+        text = f"{name}({', '.join(t for t, _ in given)})"
+        return Scalar(text, function(*(v for _, v in given)), self.book)
+
     # -- decisions: they hold for this trace, and are checked before the plan is used again
 
     def _decide(self, other: Any, sign: str) -> bool:
-        theirs, value = (other.text, other.value) if isinstance(other, Scalar) else (repr(other), other)
+        known = isinstance(other, Scalar)
+        theirs, value = (other.text, other.value) if known else (repr(other), other)
         truth = bool(_COMPUTE[sign](self.value, value))
         test = f"{self.text} {sign} {theirs}"
         self.book.guards[test if truth else f"not {test}"] = None
@@ -145,7 +154,7 @@ class ScalarBook:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             if isinstance(value, (tuple, list)) and all(isinstance(v, float) for v in value):
                 return tuple(Scalar(f"{text}[{i}]", v, self) for i, v in enumerate(value))
-            if value is None or isinstance(value, (bool, str)):
+            if value is None or isinstance(value, (bool, str, tuple, list)):
                 self.guards[f"{text} == {value!r}"] = None
             return value
         return Scalar(text, value, self)

@@ -56,7 +56,8 @@ class Traced(Tensor):
         self.tracer = tracer
         self.var = var
         self.base = base  # whose memory it shows, if it is a view
-        self.viewed = False
+        self.edits = 0  # in-place edits so far
+        self.seen = 0 if base is None else base.edits
 
     data = property(lambda self: self)  # type: ignore[assignment]
     shape = property(lambda self: self.var.shape)  # type: ignore[assignment]
@@ -97,9 +98,9 @@ class Traced(Tensor):
 
     def assign(self, new: Any) -> None:
         """Take over other contents, as writing into an array does."""
-        if self.base is not None or self.viewed:
+        if self.base is not None:
             raise TraceError(
-                f"in-place edit of memory that is shared (a view) at {describe_site(user_site(2))}",
+                f"in-place edit of a view at {describe_site(user_site(2))}",
                 fix="write it out of place: y = x + 1, or edit the whole tensor",
             )
         new = self.tracer.lifted(new)
@@ -110,6 +111,37 @@ class Traced(Tensor):
 
             new = TABLE["broadcast_to"](new, shape=self.shape)
         self.var = new.var
+        self.edits += 1
+
+    def fill(self, number: Any) -> None:
+        """The same number everywhere, as ndarray.fill does."""
+        self.assign(number)
+
+    def current(self) -> Value:
+        """What it stands for now; a view of memory that was edited since is refused."""
+        if self.base is not None and (self.base.edits != self.seen or self.base.base is not None):
+            self.base.current()
+            if self.base.edits != self.seen:
+                raise TraceError(
+                    f"a view is used at {describe_site(user_site(3))} after the memory it shows "
+                    "was edited in place",
+                    fix="make the view again after the edit",
+                )
+        return self.var
+
+    def __array_function__(self, function: Any, types: Any, args: Any, keywords: Any) -> Any:
+        """np.where, np.clip, ...: the operation of that name."""
+        import fathom.ops
+
+        operation = getattr(fathom.ops, function.__name__, None)
+        if operation is None:
+            raise asked(f"np.{function.__name__} of a tensor")
+        out = keywords.pop("out", None)
+        result = operation(*args, **keywords)
+        if out is None:
+            return result
+        out.assign(result)
+        return out
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
         out = keywords.pop("out", None)
@@ -155,6 +187,7 @@ class Tracer:
         self.scalars: dict[str, Value] = {}
         self.book = ScalarBook()
         self.counters: list[tuple[list[int], Sequence[int]]] = []
+        self.hosts: dict[Callable[..., Any], Primitive] = {}
         self.parts: dict[tuple[int, str, int], Traced] = {}
         self.checks: list[tuple[Value, Callable[[], Exception]]] = []
         self.absent: dict[Value, Tensor] = {}  # gradients that were None at the beginning
@@ -253,7 +286,7 @@ class Tracer:
     def lift(self, value: Any) -> Any:
         """An argument as the plan keeps it: a `Value`, or a constant as it is."""
         if isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.ndim):
-            return self.lifted(value).var
+            return self.lifted(value).current()
         if isinstance(value, Scalar):
             found = self.scalars.get(value.text)
             if found is None:
@@ -344,8 +377,6 @@ class Tracer:
             arrays = [settle(o, examples) for o in arrays]
         step = Step(primitive, lifted, given, (), None, single, user_site(2))
         base = bases[0] if primitive.view and isinstance(bases[0], Traced) else None
-        if base is not None:
-            base.viewed = True
 
         def noted(array: Any) -> Traced:
             var = Value("computed", array.shape, array.dtype, step)
@@ -361,6 +392,13 @@ class Tracer:
         self.steps.append(step)
         alone = single or (left is not None and len(outs) == 1)
         return (outs[0] if alone else tuple(outs)), extra
+
+    def host(self, function: Callable[..., Any], args: Any, params: dict[str, Any]) -> Any:
+        """Note NumPy code that is run as it is at each call."""
+        if function not in self.hosts:
+            name = function.__name__.lstrip("_")
+            self.hosts[function] = Primitive(name, "general", function, casts=True, listed=False)
+        return self.emit(self.hosts[function], args, params)[0]
 
     def draw(self, stream: str, method: str, **options: Any) -> Traced:
         """Note a random draw: made anew from the current stream at each call."""

@@ -105,10 +105,9 @@ class _Channels(Module):
         """How far the running statistics move; counts the batch."""
         if not (self.training and self.track_running_stats):
             return 0.0 if self.momentum is None else self.momentum
-        seen = self.num_batches_tracked
-        seen.data[...] = seen.data + 1
-        mark_written(seen)
-        return 1.0 / float(seen.data) if self.momentum is None else self.momentum
+        seen: Any = self.num_batches_tracked
+        seen.add_(1)
+        return 1.0 / float(seen) if self.momentum is None else self.momentum
 
     def config(self) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -11,7 +11,7 @@ import numpy as np
 from fathom.engine.errors import ArgumentError, ShapeError
 from fathom.engine.primitive import TABLE, apply
 from fathom.engine.tensor import Tensor, TensorLike
-from fathom.ops.checks import floats, raw
+from fathom.ops.checks import floats, on_arrays, raw
 from fathom.ops.create import as_tensor
 from fathom.ops.elementwise import (
     clip,
@@ -103,10 +103,15 @@ def quantile_loss(
 
 
 def _signs(name: str, y: Any) -> None:
-    if not np.isin(raw(y), (-1, 1)).all():
+    on_arrays(_check_signs, y, name=name)
+
+
+def _check_signs(values: Any, name: str) -> Any:
+    if not np.isin(values, (-1, 1)).all():
         raise ArgumentError(
             f"{name}: targets must be -1 or 1", fix="for labels 0 and 1: target * 2 - 1"
         )
+    return values
 
 
 def hinge_loss(
@@ -176,15 +181,19 @@ def _miss(loss: Any) -> Any:
 
 def kept_share(x: Any, target: Any, weight: Any, ignore_index: int) -> Any:
     """The weight of each row: that of its class, 0 where it is ignored."""
-    labels = raw(as_tensor(target))
     classes = x.shape[0 if x.ndim == 1 else 1]
-    own = np.ones(classes) if weight is None else np.asarray(raw(as_tensor(weight)), np.float64)
+    own = np.ones(classes) if weight is None else as_tensor(weight)
     if own.shape != (classes,):
         raise ShapeError(
             f"weight needs one number for each of the {classes} classes; received {own.shape}"
         )
-    counted = labels != ignore_index
-    return np.where(counted, own[np.where(counted, labels, 0)], 0.0).astype(x.dtype)
+    return on_arrays(_kept, as_tensor(target), own, ignored=ignore_index, dtype=x.dtype)
+
+
+def _kept(labels: Any, weight: Any, ignored: int, dtype: Any) -> Any:
+    counted = labels != ignored
+    own = np.asarray(weight, np.float64)
+    return np.where(counted, own[np.where(counted, labels, 0)], 0.0).astype(dtype)
 
 
 def _shared(name: str, loss: Any, share: Any, reduction: str) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, DtypeError, ShapeError, mark_axes, suggest
-from fathom.engine.tensor import Tensor
+from fathom.engine.tensor import Tensor, tracing
 from fathom.ops.axes import operand
 
 __all__ = ["operand"]
@@ -17,6 +17,26 @@ __all__ = ["operand"]
 def raw(x: Any) -> Any:
     """The values below all levels, for checks that cannot be recorded."""
     return x.value() if isinstance(x, Tensor) else np.asarray(x)
+
+
+def memory(x: Any) -> Any:
+    """The array of a tensor, to be read or written in place; under trace, its stand-in."""
+    if not isinstance(x, Tensor):
+        return np.asarray(x)
+    if (tracer := tracing()) is not None:
+        tracer.adopt(x)
+    return x.storage()
+
+
+def on_arrays(function: Callable[..., Any], *args: Any, **params: Any) -> Any:
+    """Run NumPy code on the values of tensors: checks, counts, choices without a gradient.
+
+    While a step is compiled the code is noted as an operation of its own, and run at each call.
+    """
+    tracer = tracing()
+    if tracer is not None:
+        return tracer.host(function, args, params)
+    return function(*map(raw, args), **params)
 
 
 def floats(name: str, *values: Any) -> None:

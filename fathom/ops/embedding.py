@@ -9,7 +9,7 @@ import numpy as np
 from fathom.engine.errors import ArgumentError, AxisError, DtypeError, ShapeError
 from fathom.engine.primitive import TABLE, apply, general, linear
 from fathom.engine.tensor import Tensor, TensorLike, mark_written
-from fathom.ops.checks import need_axes, one_of, operand, raw
+from fathom.ops.checks import need_axes, on_arrays, one_of, operand, raw
 from fathom.ops.elementwise import equal, where
 from fathom.ops.reduce import max as max_
 from fathom.ops.shape import reshape, stack
@@ -83,7 +83,11 @@ def _indices(name: str, input: Any, rows: int) -> Any:
                 fix="ids.astype(int)",
             )
         index = index.astype(np.int64)
-    values = raw(index)
+    checked = on_arrays(_check_rows, index, name=name, rows=rows)
+    return index if isinstance(index, Tensor) and index.level else checked
+
+
+def _check_rows(values: Any, name: str, rows: int) -> Any:
     bad = (values < 0) | (values >= rows)
     if bad.any():
         position = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), values.shape))
@@ -92,7 +96,7 @@ def _indices(name: str, input: Any, rows: int) -> Any:
             f"has {rows} rows, numbered from 0 to {rows - 1}",
             fix="make the table larger, or check the vocabulary",
         )
-    return index if isinstance(index, Tensor) and index.level else values
+    return values
 
 
 def embedding(
@@ -125,14 +129,19 @@ def embedding(
         _shorten(table, raw(index), max_norm, norm_type)
     out = apply(TABLE["take_rows"], table, index)
     if scale_grad_by_freq:
-        counts = np.bincount(raw(index).reshape(-1), minlength=rows)
-        share = (1.0 / np.maximum(counts, 1)).astype(table.dtype)[raw(index)]
+        share = on_arrays(_frequency, index, rows=rows, dtype=table.dtype)
         still: Any = apply(_constant, out)
         out = still + (out - still) * share[..., None]
     if padding is not None:
         hit: Any = equal(index, padding)
         out = where(reshape(hit, (*hit.shape, 1)), apply(_constant, out), out)
     return out
+
+
+def _frequency(index: Any, rows: int, dtype: Any) -> Any:
+    """1 / how often each row occurs."""
+    counts = np.bincount(index.reshape(-1), minlength=rows)
+    return (1.0 / np.maximum(counts, 1)).astype(dtype)[index]
 
 
 def _padding_row(name: str, padding_idx: int | None, rows: int) -> int | None:

@@ -10,8 +10,9 @@ import numpy as np
 from fathom.engine.batching import Batched, spread
 from fathom.engine.errors import ArgumentError, AxisError, DtypeError, GraphError, ShapeError
 from fathom.engine.primitive import TABLE, Primitive, apply, linear
-from fathom.engine.tensor import Array, Tensor, TensorLike
+from fathom.engine.tensor import Array, Tensor, TensorLike, tracing
 from fathom.ops.axes import one_axis, operand, torch_names
+from fathom.ops.checks import on_arrays
 from fathom.ops.shape import broadcast_to, permute, reshape, unsqueeze
 
 __all__ = [
@@ -107,11 +108,20 @@ def picked_shape(shape: tuple[int, ...], index: Any) -> tuple[int, ...]:
 
 def is_batched(x: Any) -> bool:
     """Whether a tensor stands for one row of a batch, at some level."""
-    while isinstance(x, Tensor):
+    while isinstance(x, Tensor) and not x.traced:
         if isinstance(x, Batched):
             return True
         x = x.data
     return False
+
+
+def plain(index: Any) -> Any:
+    """The array below a tensor that serves as an index; under trace, its stand-in."""
+    if isinstance(index, Tensor):
+        if (tracer := tracing()) is not None:
+            tracer.adopt(index)
+        index = index.storage()
+    return index
 
 
 def plain_index(index: Any, name: str = "x[index]") -> Any:
@@ -124,17 +134,18 @@ def plain_index(index: Any, name: str = "x[index]") -> Any:
                 f"{name}: under vmap every row has an index of its own here",
                 fix="use take_along_axis, or x[index] with one tensor of whole numbers",
             )
-        index = index.value()
+        index = plain(index)
     if isinstance(index, (list, range)):
         index = np.asarray(index)
-    if isinstance(index, np.ndarray) and index.dtype.kind not in "iub":
+    held = isinstance(index, (np.ndarray, Tensor))
+    if held and index.dtype.kind not in "iub":
         if index.size:
             raise DtypeError(
                 f"{name}: an index holds whole numbers or booleans; received {index.dtype}",
                 fix="index.astype(fathom.int64)",
             )
         index = index.astype(np.int64)
-    if not isinstance(index, np.ndarray) and not _is_basic(index):
+    if not held and not _is_basic(index):
         raise DtypeError(f"{name}: {index!r} is not an index")
     return index
 
@@ -170,7 +181,7 @@ def whole_index(index: Any, name: str) -> Any:
     """An argument that holds indices: whole numbers, as an array, or a tensor under vmap."""
     if not is_batched(index):
         index = operand(index, name)
-        index = index.value() if isinstance(index, Tensor) else index
+        index = plain(index)
     if index.dtype.kind not in "iu":
         if index.size:
             raise DtypeError(
@@ -447,7 +458,7 @@ def pick_along(x: Any, index: Any, axis: int, keepdims: bool) -> tuple[Any, Any]
     if not x.ndim:
         return x, index
     if not is_batched(index):
-        index = index.value() if isinstance(index, Tensor) else index
+        index = plain(index)
     values: Any = apply(_take_along, x, index, axis=axis, unique=True)
     if not keepdims and index.shape[axis] == 1:
         rest = (*index.shape[:axis], *index.shape[axis + 1 :])
@@ -531,15 +542,19 @@ def one_hot(labels: TensorLike, num_classes: int = -1) -> Tensor:
             [1, 0, 0]])
     """
     index = whole_index(operand(labels, "one_hot"), "one_hot")
-    array = index.value() if isinstance(index, Tensor) else index
     if num_classes == -1:
-        if not array.size:
+        if not index.size:
             raise ArgumentError("one_hot: num_classes is needed when there are no labels")
         num_classes = int(concrete(index, "one_hot").max()) + 1
-    if array.size and not 0 <= array.min() <= array.max() < num_classes:
-        raise AxisError(
-            f"one_hot: labels run from 0 to {num_classes - 1}; received {array.min()} to "
-            f"{array.max()}"
-        )
+    on_arrays(_check_classes, index, classes=num_classes)
     hit: Any = unsqueeze(index, -1) == np.arange(num_classes)
     return hit.astype(np.int64) if isinstance(hit, Tensor) else Tensor(hit.astype(np.int64))
+
+
+def _check_classes(labels: Any, classes: int) -> Any:
+    if labels.size and not 0 <= labels.min() <= labels.max() < classes:
+        raise AxisError(
+            f"one_hot: labels run from 0 to {classes - 1}; received {labels.min()} to "
+            f"{labels.max()}"
+        )
+    return labels

@@ -9,10 +9,10 @@ import numpy as np
 from fathom.engine.batching import spread
 from fathom.engine.errors import ArgumentError, AxisError, DtypeError, ShapeError, suggest
 from fathom.engine.primitive import Extra, apply, general
-from fathom.engine.tensor import Tensor, TensorLike, to_array
+from fathom.engine.tensor import Tensor, TensorLike, to_array, tracing
 from fathom.ops.axes import one_axis, torch_names
-from fathom.ops.checks import one_of
-from fathom.ops.elementwise import equal, exp, where
+from fathom.ops.checks import on_arrays, one_of
+from fathom.ops.elementwise import equal, exp, not_equal, where
 from fathom.ops.reduce import mean
 from fathom.ops.reduce import sum as sum_
 from fathom.ops.shape import permute, reshape, unsqueeze
@@ -90,7 +90,8 @@ def _rows_residual(x: Any, target: Any, extra: Any) -> Any:
     """softmax(x) - onehot(target): the gradient of each row's loss."""
     if extra is None or isinstance(x, Tensor):
         hit: Any = equal(unsqueeze(target, 1), np.arange(x.shape[1]))
-        return softmax(x, -1) - hit.astype(x.dtype)
+        own = softmax(x, -1) if extra is None or not x.traced else exp(extra[0])
+        return own - hit.astype(x.dtype)
     residual = np.exp(extra[0])
     residual[np.arange(len(target)), target] -= 1
     return residual
@@ -195,16 +196,28 @@ def cross_entropy(
             f"{x.shape} (probabilities); received {y.shape} of {y.dtype}",
             fix="a column of labels needs .reshape(-1)" if y.size == np.prod(rest) else "",
         )
-    checked = check_labels(y.value() if isinstance(y, Tensor) else y, classes, ignore_index)
+    checked = on_arrays(check_labels, y, classes=classes, ignore_index=ignore_index)
     labels = y if isinstance(y, Tensor) and y.level else checked  # under a transform, a tensor
     if x.ndim != 2:
         order = [i for i in range(x.ndim) if i != class_axis] + [class_axis]
         x = reshape(permute(x, order), (-1, classes))
     labels = reshape(labels, (-1,))
-    if weight is None and label_smoothing == 0.0 and not (checked == ignore_index).any():
-        return reduce_loss(reshape(apply(_rows, x, labels), rest), reduction)
+    if weight is None and label_smoothing == 0.0:
+        if tracing() is None and not (checked == ignore_index).any():
+            return reduce_loss(reshape(apply(_rows, x, labels), rest), reduction)
+        return _without_ignored(x, labels, ignore_index, rest, reduction)
     labels = where(equal(labels, ignore_index), -1, labels)  # hits no class
     return _weighted(x, labels, weight, reduction, label_smoothing, rest)
+
+
+def _without_ignored(x: Any, labels: Any, ignore: int, rest: Any, reduction: str) -> Tensor:
+    """The rows whose label is not to be ignored; the mean is over those."""
+    keep: Any = not_equal(labels, ignore)
+    count = keep.astype(x.dtype)
+    rows: Any = apply(_rows, x, where(keep, labels, 0)) * count
+    if reduction == "mean":
+        return rows.sum() / count.sum()
+    return reduce_loss(reshape(rows, rest), reduction)
 
 
 def _weighted(

@@ -16,7 +16,7 @@ from fathom.engine.errors import ArgumentError, GraphError, ShapeError, mark_axe
 from fathom.engine.primitive import apply, general
 from fathom.engine.tensor import Tensor, TensorLike, mark_written
 from fathom.ops.axes import Axis, torch_names
-from fathom.ops.checks import floats, operand, raw
+from fathom.ops.checks import floats, memory, operand, raw
 from fathom.ops.elementwise import clip, sqrt
 from fathom.ops.lengths import vector_norm
 from fathom.ops.shape import reshape
@@ -175,7 +175,7 @@ def _unbiased(count: int) -> float:
 
 def move(running: Any, batch: Any, momentum: float, factor: float = 1.0) -> None:
     """running = (1 - momentum) * running + momentum * factor * batch, in place, not recorded."""
-    target, new = raw(running), raw(batch)
+    target, new = memory(running), memory(batch)
     if new.size != target.size:
         raise GraphError(
             "batch_norm: running statistics cannot be updated under vmap: each row has its own",

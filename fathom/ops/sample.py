@@ -19,6 +19,7 @@ from fathom.engine.tensor import Tensor, TensorLike
 from fathom.ops.axes import one_axis, torch_names
 from fathom.ops.checks import floats, need_axes, operand, raw
 from fathom.ops.elementwise import mul
+from fathom.ops.elementwise import where as where_
 from fathom.ops.loss import softmax
 
 __all__ = [
@@ -165,7 +166,7 @@ def _alpha(name: str, x: Any, p: float, training: bool, shared: Sequence[int]) -
     shape = tuple(1 if i in shared else n for i, n in enumerate(x.shape))
     keep = _keep(name, p, shape)
     kind = x.dtype.type
-    shift = np.where(keep, kind(0), kind(low * a)) + kind(-low * p * a)
+    shift = where_(keep, kind(0), kind(low * a)) + kind(-low * p * a)
     return x * (keep * kind(a)) + shift
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.tensor import Array
-from fathom.optim.optimizer import Optimizer, at_least, pair_of_shares, root
+from fathom.optim.optimizer import Optimizer, at_least, pair_of_shares, root, worked_out
 
 
 class Adam(Optimizer):
@@ -170,7 +170,7 @@ class NAdam(Optimizer):
         decay = group["momentum_decay"]
         m, v = averages(group, g, state, scratch, keep=True)
         now, ahead = momentum_at(step, beta1, decay), momentum_at(step + 1, beta1, decay)
-        product = self.product(step, beta1, decay)
+        product = worked_out(self.product, step, beta1, decay)
         np.sqrt(np.multiply(v, 1.0 / (1.0 - beta2**step), out=scratch), out=scratch)
         scratch += group["eps"]
         g *= group["lr"] * (1.0 - now) / (1.0 - product)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.tensor import Array
+from fathom.ops.checks import on_arrays
 from fathom.optim.adam import averages
 from fathom.optim.optimizer import Optimizer, at_least, pair_of_shares, root
 
@@ -108,6 +109,11 @@ class LAMB(Optimizer):
     def finish(self, group: dict[str, Any], w: Array, step: Array) -> None:
         if group["weight_decay"]:
             step += group["weight_decay"] * w
-        size, length = float(np.linalg.norm(w)), float(np.linalg.norm(step))
-        ratio = min(size, group["clamp_value"]) / length if size and length else 1.0
-        step *= group["lr"] * ratio
+        factor = group["lr"] * on_arrays(_trust, w, step, largest=group["clamp_value"])
+        step *= factor.astype(step.dtype) if hasattr(factor, "astype") else factor
+
+
+def _trust(w: Array, step: Array, largest: float) -> float:
+    """The length of the weights (at most `largest`) over that of the step."""
+    size, length = float(np.linalg.norm(w)), float(np.linalg.norm(step))
+    return min(size, largest) / length if size and length else 1.0

@@ -72,6 +72,12 @@ def root(x: Any) -> Any:
     return math.sqrt(x) if isinstance(x, float) else x.sqrt()
 
 
+def worked_out(function: Callable[..., Any], *numbers: Any) -> Any:
+    """function(*numbers) for numbers of an update, some of which may be such expressions."""
+    expression = next((n for n in numbers if hasattr(n, "call")), None)
+    return function(*numbers) if expression is None else expression.call(function, *numbers)
+
+
 class Optimizer:
     """Base of the optimizers. `params`: parameters, or dicts with "params" and own options."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
 from fathom.engine.primitive import elementwise
 from fathom.engine.tensor import Tensor, TensorLike
-from fathom.ops.checks import floats, operand, raw
+from fathom.ops.checks import floats, on_arrays, operand, raw
 from fathom.ops.elementwise import clip, equal, log, mul, not_equal, sigmoid, where
 from fathom.ops.loss import check_labels
 from fathom.ops.losses.common import finish, pair
@@ -94,15 +94,19 @@ def binary_cross_entropy(
     tensor(0.6931)
     """
     x, y = pair("binary_cross_entropy", input, target)
-    values = raw(x)
+    on_arrays(_check_probabilities, x)
+    loss = _rescaled("binary_cross_entropy", binary_entropy(x, y), weight)
+    return finish("binary_cross_entropy", loss, reduction)
+
+
+def _check_probabilities(values: Any) -> Any:
     if ((values < 0) | (values > 1)).any():
         raise ArgumentError(
             "binary_cross_entropy: the input must hold probabilities in [0, 1]; it runs from "
             f"{values.min():.4g} to {values.max():.4g}",
             fix="apply sigmoid first, or use binary_cross_entropy_with_logits",
         )
-    loss = _rescaled("binary_cross_entropy", binary_entropy(x, y), weight)
-    return finish("binary_cross_entropy", loss, reduction)
+    return values
 
 
 def binary_cross_entropy_with_logits(
@@ -148,7 +152,7 @@ def labels_of(name: str, target: Any, expected: tuple[int, ...], classes: int, i
             fix=f"reshape them: .reshape({expected})" if y.size == np.prod(expected) else "",
         )
     try:
-        checked = check_labels(raw(y), classes, ignore)
+        checked = on_arrays(check_labels, y, classes=classes, ignore_index=ignore)
     except Exception as error:
         if hasattr(error, "message"):
             error.message = error.message.replace("cross_entropy", name)
