@@ -21,7 +21,7 @@ def optimize(plan: Plan) -> Plan:
     return plan
 
 
-def _rewire(plan: Plan, new: dict[Value, Any]) -> None:
+def rewire(plan: Plan, new: dict[Value, Any]) -> None:
     """Put other values in the place of some, everywhere."""
 
     def of(v: Any) -> Any:
@@ -59,7 +59,7 @@ def fold_identities(plan: Plan) -> int:
         same = _identity(step, args)
         if same is not None and same.shape == step.out.shape and same.dtype == step.out.dtype:
             new[step.out] = same
-    _rewire(plan, new)
+    rewire(plan, new)
     plan.steps = [s for s in plan.steps if s.out not in new]
     return len(new)
 
@@ -99,7 +99,7 @@ def share(plan: Plan) -> int:
         known = seen.setdefault(_key(step), step)
         if known is not step:
             new.update(zip(step.outs, known.outs, strict=True))
-    _rewire(plan, new)
+    rewire(plan, new)
     before = len(plan.steps)
     plan.steps = [s for s in plan.steps if s.out not in new]
     return before - len(plan.steps)

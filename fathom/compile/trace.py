@@ -22,6 +22,7 @@ from fathom.engine.primitive import Extra, Primitive, edges, kept, node_of, retr
 from fathom.engine.random import current
 from fathom.engine.tensor import (
     MODE,
+    Mode,
     Tensor,
     describe_site,
     recorded,
@@ -133,8 +134,10 @@ class Traced(Tensor):
         """np.where, np.clip, ...: the operation of that name."""
         import fathom.ops
 
+        if function in (np.shape, np.ndim, np.size):
+            return getattr(args[0], function.__name__)
         operation = getattr(fathom.ops, function.__name__, None)
-        if operation is None:
+        if not callable(operation):
             raise asked(f"np.{function.__name__} of a tensor")
         out = keywords.pop("out", None)
         result = operation(*args, **keywords)
@@ -208,6 +211,15 @@ class Tracer:
             current().load_state_dict(state)
             for held in self.adopted.values():
                 held.restore()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Trace what runs inside, beside whatever else is under way."""
+        token = MODE.set(Mode(grad=False, watch=self.watch, special=interpret, tracer=self))
+        try:
+            yield
+        finally:
+            MODE.reset(token)
 
     def plan(self, outputs: list[Value], name: str) -> Plan:
         """What was noted, with the effects on tensors, arrays and gradients."""
