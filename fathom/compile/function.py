@@ -175,9 +175,16 @@ class Entry:
         ]
         order = {v: i for i, v in enumerate(scalars)}
         self.origins = [order[v] if v.kind == "scalar" else v.origin for v in inputs]
-        self.run_plan = numpy_backend.program(plan).function()
-        borrowed = numpy_backend.aliases(plan)
-        self.copies = [v in borrowed for v in plan.results()]
+        self.native = backend == "native" or (backend == "auto" and native_wanted())
+        if self.native:
+            from fathom.compile.native.program import Program
+
+            self.run_plan: Callable[..., Any] = Program(plan)
+            self.copies = [False] * len(plan.results())
+        else:
+            self.run_plan = numpy_backend.program(plan).function()
+            borrowed = numpy_backend.aliases(plan)
+            self.copies = [v in borrowed for v in plan.results()]
 
     def failed(self) -> list[str]:
         """The guards that do not hold now."""
@@ -213,9 +220,10 @@ class Entry:
                     raise error()
         for (target, _), new in zip(plan.writes, results[n:m], strict=True):
             if isinstance(target, Tensor):
-                target.data[...] = new
+                if new is not True:
+                    target.data[...] = new
                 mark_written(target)
-            else:
+            elif new is not True:
                 target[...] = new
         kept = iter(results[m:])
         for tensor, value in plan.gradients:

@@ -203,7 +203,7 @@ class Rprop(Optimizer):
         turned = scratch < 0
         sizes *= np.where(turned, down, np.where(scratch > 0, up, 1.0))
         np.clip(sizes, low, high, out=sizes)
-        g[turned] = 0.0
+        g[...] = np.where(turned, 0.0, g)
         before[...] = g
         np.sign(g, out=g)
         g *= sizes

@@ -1,0 +1,229 @@
+"""Which operations share a loop, and in which order the loops run.
+
+Operations are taken in an order that respects what they need. Elementwise ones over the same
+shape, and reductions of it, join the group that is open; when none fits any more, the group is
+closed and the next operation opens another.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fathom.compile.native.elements import RULES, TYPES, supported
+from fathom.compile.native.kernel import IDENTITY, Group, compute_dtype, is_reduction
+from fathom.compile.native.places import Place, can_view, is_contiguous, view, whole
+from fathom.compile.plan import Plan, Step, Value
+
+MOST_STEPS, MOST_VALUES = 48, 24  # of a group: more would not fit the registers
+
+
+@dataclass
+class Unit:
+    """One thing that runs: a group's loop nest, a product, a join of parts, or NumPy."""
+
+    kind: str  # "loops", "product", "join", "host"
+    steps: list[Step] = field(default_factory=list)
+    late: bool = False  # after the checks
+
+
+@dataclass
+class Schedule:
+    """The units in order, and where every value lies."""
+
+    units: list[Unit]
+    places: dict[Value, Place]
+
+
+def kind_of(step: Step) -> str:
+    """How a step is carried out."""
+    name, out = step.primitive.name, step.out
+    values = [a for a in step.args if isinstance(a, Value)]
+    known = all(v.dtype.name in TYPES for v in (*values, *step.outs))
+    if step.effect or not known or not out.size or len(step.outs) > 1 or any(
+        isinstance(p, Value) for p in step.params.values()
+    ):
+        return "host"
+    if is_reduction(step) and values and values[0].size and values[0].kind != "scalar":
+        return "loops" if step.primitive.listed and _reduces(step) else "host"
+    plain = all(isinstance(a, Value) or np.ndim(a) == 0 for a in step.args)
+    if name in RULES and step.primitive.listed and plain and step.primitive.name != "gate":
+        if supported(name, compute_dtype(step)) and (values or name == "astype"):
+            return "loops"
+    if name == "matmul" and _multiplies(step):
+        return "product"
+    if name == "concatenate":
+        return "join"
+    return "host"
+
+
+def _reduces(step: Step) -> bool:
+    axis = step.params.get("axis")
+    return isinstance(axis, tuple) and step.out.dtype.kind in "fib"
+
+
+def _multiplies(step: Step) -> bool:
+    a, b = step.args
+    if not (isinstance(a, Value) and isinstance(b, Value)) or min(a.ndim, b.ndim) < 2:
+        return False
+    same = a.dtype == b.dtype == step.out.dtype and a.dtype.name in ("float32", "float64")
+    return same and 0 not in (*a.shape, *b.shape)
+
+
+def shape_of(step: Step) -> tuple[int, ...]:
+    """The shape a step's loops run over."""
+    return step.args[0].shape if is_reduction(step) else step.out.shape
+
+
+class Scheduler:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.places: dict[Value, Place] = {}
+        self.units: list[Unit] = []
+        self.made: dict[Value, Unit | None] = {}  # by which unit; None for inputs
+        self.open: Unit | None = None
+        self.shape: tuple[int, ...] = ()
+        self.values: set[Value] = set()
+        self.late = _late(plan)
+
+    def run(self) -> Schedule:
+        for value in self.plan.inputs():
+            self.places[value] = whole(value)
+            self.made[value] = None
+        early = [s for s in self.plan.steps if s not in self.late]
+        self.take(early, False)
+        self.close()
+        self.take([s for s in self.plan.steps if s in self.late], True)
+        self.close()
+        return Schedule(self.units, self.places)
+
+    def take(self, steps: list[Step], late: bool) -> None:
+        """Schedule some steps, each after those it needs."""
+        number = {s: i for i, s in enumerate(steps)}
+        waiting: dict[Step, int] = {}
+        users: dict[Value, list[Step]] = {}
+        ready: list[int] = []
+        for step in steps:
+            missing = {v for v in step.inputs() if v not in self.made}
+            waiting[step] = len(missing)
+            for v in missing:
+                users.setdefault(v, []).append(step)
+            if not missing:
+                heapq.heappush(ready, number[step])
+        held: list[int] = []  # ready, but not for the open group
+        while ready or held:
+            if not ready:
+                self.close()
+                ready, held = held, []
+                heapq.heapify(ready)
+            i = heapq.heappop(ready)
+            step = steps[i]
+            if not self.place(step, late):
+                held.append(i)
+                continue
+            for v in step.outs:
+                for user in users.get(v, ()):
+                    waiting[user] -= 1
+                    if not waiting[user]:
+                        heapq.heappush(ready, number[user])
+
+    def place(self, step: Step, late: bool) -> bool:
+        """Put a step into the open group, or into a unit of its own; False: not now."""
+        if can_view(step):
+            shown = view(step, self.places[step.args[0]])
+            if shown is not None:
+                for value, place in zip(step.outs, shown, strict=True):
+                    self.places[value] = place
+                    self.made[value] = self.made[step.args[0]]
+                return True
+        kind = kind_of(step)
+        if kind == "host" and step.primitive.name == "reshape" and len(step.outs) == 1:
+            kind = "copy"
+        if self.open is not None:
+            if kind != "loops" or not self.fits(step):
+                return False
+        elif kind == "loops":
+            self.open, self.shape, self.values = Unit("loops", late=late), shape_of(step), set()
+            self.units.append(self.open)
+        unit = self.open
+        if kind == "loops" and unit is not None:
+            unit.steps.append(step)
+            self.values.update(step.inputs(), step.outs)
+        else:
+            unit = Unit(kind, [step], late)
+            self.units.append(unit)
+        for value in step.outs:
+            self.places[value] = whole(value)
+            self.made[value] = unit
+        return True
+
+    def fits(self, step: Step) -> bool:
+        """Whether a step may join the open group."""
+        unit = self.open
+        if unit is None or shape_of(step) != self.shape:
+            return False
+        grown = self.values | set(step.inputs()) | set(step.outs)
+        if len(unit.steps) >= MOST_STEPS or len(grown) > MOST_VALUES + len(unit.steps):
+            return False
+        for v in step.inputs():
+            if self.made.get(v) is not unit:
+                continue
+            place = self.places[v]  # it must be a value of this turn, seen as it is
+            if place.root is not v or v.shape != self.shape or v in _reduced(unit):
+                return False
+        return True
+
+    def close(self) -> None:
+        self.open = None
+
+
+def _reduced(unit: Unit) -> set[Value]:
+    return {s.out for s in unit.steps if is_reduction(s)}
+
+
+def _late(plan: Plan) -> set[Step]:
+    """With checks: the steps that only make new contents of tensors, to run after them."""
+    if not plan.checks:
+        return set()
+    readers: dict[Value, int] = {}
+    for step in plan.steps:
+        for v in step.inputs():
+            readers[v] = readers.get(v, 0) + 1
+    kept = [*plan.outputs, *(v for _, v in plan.gradients if v), *(v for v, _ in plan.checks)]
+    late = set()
+    for target, value in plan.writes:
+        step = value.origin
+        if isinstance(target, np.ndarray) or not isinstance(step, Step):
+            continue
+        if not readers.get(value) and value not in kept and len(step.outs) == 1:
+            late.add(step)
+    return late
+
+
+def pieces(step: Step, place: Place) -> list[Place]:
+    """Where the parts of a concatenation go in its result."""
+    axis, at, found = step.params["axis"], 0, []
+    for part in step.args:
+        found.append(Place(place.root, place.offset + at * place.steps[axis], place.steps))
+        at += part.shape[axis]
+    return found
+
+
+__all__ = ["IDENTITY", "Group", "Place", "Schedule", "Scheduler", "Unit", "is_contiguous", "pieces"]
+
+
+def schedule(plan: Plan) -> Schedule:
+    """The units of a lowered plan, in order."""
+    return Scheduler(plan).run()
+
+
+def steps_of(place: Place, shape: Any, over: tuple[int, ...]) -> tuple[int, ...]:
+    """The steps of a value along the axes of a larger shape: 0 where it is broadcast."""
+    lead = len(over) - len(shape)
+    return (0,) * lead + tuple(
+        0 if n == 1 and m != 1 else s
+        for s, n, m in zip(place.steps, shape, over[lead:], strict=True)
+    )
