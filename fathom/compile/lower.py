@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from fathom.compile.plan import Plan, Step, Value
+from fathom.compile.passes import rewire
+from fathom.compile.plan import Plan, Step, Value, replace
 from fathom.compile.trace import Traced, Tracer
 from fathom.engine.primitive import TABLE
+from fathom.ops.expression import substitute
+from fathom.ops.formula import Plan as FormulaPlan
 
 RULES: dict[str, Callable[..., Any]] = {}
 
@@ -49,15 +52,11 @@ def lower(plan: Plan) -> Plan:
         steps, plan.outputs, plan.writes, plan.gradients, plan.checks, plan.counters,
         plan.guards, plan.name, plan.notes,
     )  # fmt: skip
-    from fathom.compile.passes import rewire
-
     rewire(lowered, new)
     return lowered
 
 
 def _rename(step: Step, new: dict[Value, Any]) -> None:
-    from fathom.compile.plan import replace
-
     def of(v: Any) -> Any:
         while isinstance(v, Value) and v in new:
             v = new[v]
@@ -69,8 +68,8 @@ def _rename(step: Step, new: dict[Value, Any]) -> None:
 
 def _expand(step: Step) -> tuple[list[Step], list[Value]] | None:
     """The steps a rule makes of one, and the values in the place of its results."""
-    name = step.primitive.name
-    if name not in RULES or TABLE.get(name) is not step.primitive:
+    write = _rule_of(step)
+    if write is None:
         return None
     tracer = Tracer()
 
@@ -81,16 +80,35 @@ def _expand(step: Step) -> tuple[list[Step], list[Value]] | None:
         return Traced(tracer, a)
 
     with tracer.alone(), np.errstate(all="ignore"):
-        made = RULES[name](*map(stand_in, step.args), **step.params)
-    if made is None:
-        return None
-    outs = [tracer.lifted(m).var for m in (made if isinstance(made, tuple) else (made,))]
+        made = write(*map(stand_in, step.args), **step.params)
+        if made is None:
+            return None
+        found = made if isinstance(made, tuple) else (made,)
+        outs = [
+            _settled(tracer.lifted(m), old).var for m, old in zip(found, step.outs, strict=True)
+        ]
     for inner in tracer.steps:
         inner.site = step.site
-    for old, var in zip(step.outs, outs, strict=True):
-        if var.dtype != old.dtype or var.shape != old.shape:
-            raise AssertionError(f"lowering {name}: {var!r} in the place of {old!r}")
     return tracer.steps, outs
+
+
+def _rule_of(step: Step) -> Callable[..., Any] | None:
+    """The function that explains a step: a rule of the table, or the expression of a formula."""
+    primitive = step.primitive
+    if primitive.form == "elementwise" and isinstance(primitive.forward, FormulaPlan):
+        expr, names = primitive.forward.root, primitive.forward.names
+        return lambda *args: substitute(expr, dict(zip(names, args, strict=True)))
+    known = TABLE.get(primitive.name) is primitive
+    return RULES.get(primitive.name) if known else None
+
+
+def _settled(made: Traced, old: Value) -> Traced:
+    """A result in the dtype and shape that was noted."""
+    if made.dtype != old.dtype:
+        made = made.astype(old.dtype)
+    if made.shape != old.shape:
+        made = TABLE["broadcast_to"](made, shape=old.shape)
+    return made
 
 
 # -- rules -----------------------------------------------------------------------------------------
