@@ -23,7 +23,7 @@ from fathom.compile.passes import optimize
 from fathom.compile.plan import Plan, Value
 from fathom.compile.trace import Traced, TraceError, Tracer
 from fathom.engine.errors import ArgumentError, FathomWarning
-from fathom.engine.tensor import MODE, Tensor, mark_written
+from fathom.engine.tensor import MODE, Tensor, mark_written, user_site
 
 BACKENDS = ("auto", "numpy", "native")
 MANY = 8  # signatures after which a warning tells what changes from call to call
@@ -159,6 +159,8 @@ class Entry:
             self.tree = _outputs(returned, tracer, outputs)
             name = getattr(function, "__name__", type(function).__name__)
             self.plan = optimize(tracer.plan(outputs, name))
+        code = getattr(getattr(function, "__func__", function), "__code__", None)
+        self.site = (code, 0) if code is not None else user_site()
         self._bind(tracer, backend)
 
     def _bind(self, tracer: Tracer, backend: str) -> None:
@@ -177,11 +179,13 @@ class Entry:
         self.origins = [order[v] if v.kind == "scalar" else v.origin for v in inputs]
         self.native = backend == "native" or (backend == "auto" and native_wanted())
         if self.native:
+            from fathom.compile.native.call import make
             from fathom.compile.native.program import Program
 
-            self.run_plan: Callable[..., Any] = Program(plan)
-            self.copies = [False] * len(plan.results())
+            self.program = Program(plan)
+            self.run = make(self.program, plan, self.scalars, self._rebuilt, self.site)
         else:
+            self.run = self._run
             self.run_plan = numpy_backend.program(plan).function()
             borrowed = numpy_backend.aliases(plan)
             self.copies = [v in borrowed for v in plan.results()]
@@ -190,7 +194,10 @@ class Entry:
         """The guards that do not hold now."""
         return [text for text, check in self._guards if not check()]
 
-    def run(self, leaves: list[Any]) -> Any:
+    def _rebuilt(self, results: list[Any]) -> Any:
+        return _rebuild(self.tree, results)
+
+    def _run(self, leaves: list[Any]) -> Any:
         """Read the inputs, run, and bring about the effects."""
         numbers = self.scalars()
         values = []
@@ -220,10 +227,9 @@ class Entry:
                     raise error()
         for (target, _), new in zip(plan.writes, results[n:m], strict=True):
             if isinstance(target, Tensor):
-                if new is not True:
-                    target.data[...] = new
+                target.data[...] = new
                 mark_written(target)
-            elif new is not True:
+            else:
                 target[...] = new
         kept = iter(results[m:])
         for tensor, value in plan.gradients:

@@ -20,6 +20,7 @@ from fathom.ops.expression import substitute
 from fathom.ops.formula import Plan as FormulaPlan
 
 RULES: dict[str, Callable[..., Any]] = {}
+CHECKS: dict[str, Callable[..., Any]] = {}  # of NumPy code that only checks its argument
 
 
 def rule(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -32,9 +33,24 @@ def rule(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return declare
 
 
+def check(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare when a check is passed, in operations: (what it returns, whether all is well)."""
+
+    def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+        CHECKS[name] = function
+        return function
+
+    return declare
+
+
 def lower(plan: Plan) -> Plan:
-    """The plan with every composite operation replaced, as often as rules apply."""
+    """The plan with every composite operation replaced, as often as rules apply.
+
+    A check that NumPy made becomes a value that must be true; if it is not, the check itself is
+    run for its message.
+    """
     new: dict[Value, Any] = {}
+    checks = list(plan.checks)
     steps: list[Step] = []
     waiting = plan.steps[::-1]
     while waiting:
@@ -44,12 +60,14 @@ def lower(plan: Plan) -> Plan:
         if found is None:
             steps.append(step)
             continue
-        inner, outs = found
+        inner, outs, truth = found
+        if truth is not None:
+            checks.append((truth, step))
         for old, made in zip(step.outs, outs, strict=True):
             new[old] = made
         waiting.extend(reversed(inner))
     lowered = Plan(
-        steps, plan.outputs, plan.writes, plan.gradients, plan.checks, plan.counters,
+        steps, plan.outputs, plan.writes, plan.gradients, checks, plan.counters,
         plan.guards, plan.name, plan.notes,
     )  # fmt: skip
     rewire(lowered, new)
@@ -66,8 +84,8 @@ def _rename(step: Step, new: dict[Value, Any]) -> None:
     step.params = replace(step.params, of)
 
 
-def _expand(step: Step) -> tuple[list[Step], list[Value]] | None:
-    """The steps a rule makes of one, and the values in the place of its results."""
+def _expand(step: Step) -> tuple[list[Step], list[Value], Value | None] | None:
+    """The steps a rule makes of one, the values in the place of its results, what must hold."""
     write = _rule_of(step)
     if write is None:
         return None
@@ -83,13 +101,16 @@ def _expand(step: Step) -> tuple[list[Step], list[Value]] | None:
         made = write(*map(stand_in, step.args), **step.params)
         if made is None:
             return None
+        truth = None
+        if step.primitive.name in CHECKS:
+            made, truth = made[0], tracer.lifted(made[1]).var
         found = made if isinstance(made, tuple) else (made,)
         outs = [
             _settled(tracer.lifted(m), old).var for m, old in zip(found, step.outs, strict=True)
         ]
     for inner in tracer.steps:
         inner.site = step.site
-    return tracer.steps, outs
+    return tracer.steps, outs, truth
 
 
 def _rule_of(step: Step) -> Callable[..., Any] | None:
@@ -98,6 +119,8 @@ def _rule_of(step: Step) -> Callable[..., Any] | None:
     if primitive.form == "elementwise" and isinstance(primitive.forward, FormulaPlan):
         expr, names = primitive.forward.root, primitive.forward.names
         return lambda *args: substitute(expr, dict(zip(names, args, strict=True)))
+    if not primitive.listed and primitive.name in CHECKS:
+        return CHECKS[primitive.name]
     known = TABLE.get(primitive.name) is primitive
     return RULES.get(primitive.name) if known else None
 
@@ -170,3 +193,42 @@ def _standardize(x: Any, axis: Any, eps: float) -> Any:
     centred = x - mean
     var = _sum(centred * centred, axis) * share
     return centred / _op("sqrt")(var + eps), mean, var
+
+
+# -- checks ----------------------------------------------------------------------------------------
+
+
+def _all(truth: Any) -> Any:
+    return _op("all")(truth, axis=tuple(range(truth.ndim)), keepdims=False)
+
+
+def _within(x: Any, low: Any, below: Any) -> Any:
+    return _op("logical_and")(x >= low, x < below)
+
+
+@check("check_labels")
+def _check_labels(labels: Any, classes: int, ignore_index: int) -> Any:
+    fine = _within(labels, 0, classes)
+    if not 0 <= ignore_index < classes:
+        fine = _op("logical_or")(fine, labels == ignore_index)
+    return labels.astype(np.int64), _all(fine)
+
+
+@check("check_rows")
+def _check_rows(index: Any, name: str, rows: int) -> Any:
+    return index, _all(_within(index, 0, rows))
+
+
+@check("check_classes")
+def _check_classes(labels: Any, classes: int) -> Any:
+    return labels, _all(_within(labels, 0, classes))
+
+
+@check("check_probabilities")
+def _check_probabilities(x: Any) -> Any:
+    return x, _all(_op("logical_not")(_op("logical_or")(x < 0.0, x > 1.0)))
+
+
+@check("check_signs")
+def _check_signs(y: Any, name: str) -> Any:
+    return y, _all(_op("logical_or")(y == 1, y == -1))

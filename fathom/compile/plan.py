@@ -122,7 +122,8 @@ class Plan:
     outputs : the values to return, in order.
     writes : (tensor or array, value): memory that gets new contents when all is computed.
     gradients : (tensor, value or None): what each `.grad` is afterwards.
-    checks : (value, error): what must be true before anything is written, and what to raise.
+    checks : (value, error): what must be true before anything is written, and what to raise; a
+        step in the place of the error is run to raise its own.
     counters : (list, places): numbers that grow by one with each call.
     guards : texts of what must hold for the plan to be used again.
     """
@@ -131,7 +132,7 @@ class Plan:
     outputs: list[Value]
     writes: list[tuple[Tensor | np.ndarray[Any, Any], Value]] = field(default_factory=list)
     gradients: list[tuple[Tensor, Value | None]] = field(default_factory=list)
-    checks: list[tuple[Value, Callable[[], Exception]]] = field(default_factory=list)
+    checks: list[tuple[Value, Callable[[], Exception] | Step]] = field(default_factory=list)
     counters: list[tuple[list[int], Sequence[int]]] = field(default_factory=list)
     guards: list[str] = field(default_factory=list)
     name: str = "step"

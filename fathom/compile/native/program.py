@@ -9,6 +9,7 @@ NumPy between two functions.
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,11 +25,14 @@ from fathom.compile.native.places import Place, contiguous, is_contiguous
 from fathom.compile.native.schedule import Schedule, Unit, pieces, schedule, steps_of
 from fathom.compile.passes import optimize
 from fathom.compile.plan import Plan, Step, Value, replace
+from fathom.engine.errors import FathomError
 from fathom.engine.primitive import TABLE
+from fathom.engine.tensor import Tensor
 
 ALIGN = 64
 ARENA = 0  # slots of the table of addresses; inputs follow
 FIRST = 1
+LARGE = 1 << 12  # bytes of a result that gets memory of its own
 
 
 class Memory:
@@ -68,14 +72,47 @@ class Memory:
         self._free = joined
 
 
+class Kept:
+    """Memory of one large result, given to the user and taken back when it is free again."""
+
+    __slots__ = ("array", "bind", "dtype", "shape", "slot", "tensor")
+
+    def __init__(self, value: Value, slot: int, bind: Callable[[int, Any], None]) -> None:
+        self.shape, self.dtype, self.slot, self.bind = value.shape, value.dtype, slot, bind
+        self.tensor: Tensor | None = None
+        self.renew()
+
+    def renew(self) -> None:
+        self.array = np.empty(self.shape, self.dtype)
+        self.tensor = None
+        self.bind(self.slot, self.array)
+
+    def ready(self) -> None:
+        """New memory, unless nobody but us (and our own tensor, and who owns it) holds the old."""
+        tensor = self.tensor
+        if tensor is None:
+            if sys.getrefcount(self.array) > 2:
+                self.renew()
+        elif sys.getrefcount(tensor) > 4 or sys.getrefcount(self.array) > 3:
+            self.renew()
+
+    def given(self) -> Tensor:
+        """The result as a tensor: the same one as last time, if its memory was free."""
+        if self.tensor is None:
+            self.tensor = Tensor(self.array)
+        return self.tensor
+
+
 class Program:
-    """A compiled plan: `program(*inputs)` gives its results, True for what is already written."""
+    """A compiled plan: where everything lies, and the actions that run it in order."""
 
     def __init__(self, plan: Plan) -> None:
         given = {v: i for i, v in enumerate(plan.inputs())}
         self.plan = optimize(lower(copy_of(plan)))
         self.schedule: Schedule = schedule(self.plan)
         self.places = self.schedule.places
+        done = [i for u in self.schedule.units if u.kind == "check" for i in u.checks]
+        self.closing = any(u.late for u in self.schedule.units) or len(done) < len(self.plan.checks)
         self.inputs = self.plan.inputs()
         self.arrays = [v for v in self.inputs if v.kind != "scalar"]
         self.given = [(n, given[v]) for n, v in enumerate(self.arrays) if v in given]
@@ -84,6 +121,7 @@ class Program:
         self.given_numbers = [(n, given[v]) for v, n in self.numbers.items()]
         self.home: dict[Value, Value] = {}  # state in whose memory a value is made
         self._find_homes()
+        self._find_kept()
         self._plan_memory()
         self.functions: set[tuple[str, str]] = set()
         self.kernels: dict[str, str] = {}  # text of a kernel without its name -> name
@@ -109,8 +147,9 @@ class Program:
                         last[root] = i
                 if unit.kind != "loops" or is_reduction(step):
                     last.update((v, max(i, last.get(v, i))) for v in step.outs)
-        for v in self.plan.results():
-            root = self.places[v].root
+        rerun = [v for _, e in self.plan.checks if isinstance(e, Step) for v in e.inputs()]
+        for v in [*self.plan.results(), *rerun]:
+            root = self.places[v].root if v in self.places else v
             if root.kind == "computed":
                 last[root] = len(self.schedule.units)
         first = {v: maker[v] for v in last}
@@ -139,10 +178,21 @@ class Program:
             unit = self.schedule.units[maker]
             free = reads.get(state, -1) <= maker and (state, maker) not in shuffled
             alone = results.count(value) == 1 and state not in results
-            checked = bool(self.plan.checks) and not unit.late and not isinstance(target, np.ndarray)
+            checked = self.closing and not unit.late and not isinstance(target, np.ndarray)
             if unit.kind == "loops" and free and alone and not checked and not is_reduction(step):
                 if step.out.shape == state.shape and step.out.dtype == state.dtype:
                     self.home[value] = state
+
+    def _find_kept(self) -> None:
+        """Large results that are given away as they are: their slots come after the inputs."""
+        given = [*self.plan.outputs, *(v for _, v in self.plan.gradients if v is not None)]
+        every = [self.places[v].root for v in self.plan.results()]
+        self.kept_slots: dict[Value, int] = {}
+        for v in given:
+            place = self.places[v]
+            own = place.root is v and v.kind == "computed" and v not in self.home
+            if own and v.nbytes > LARGE and every.count(v) == 1:
+                self.kept_slots[v] = FIRST + len(self.arrays) + len(self.kept_slots)
 
     def _plan_memory(self) -> None:
         first, last = self._needed()
@@ -151,7 +201,7 @@ class Program:
         dying: dict[int, list[Value]] = {}
         born: dict[int, list[Value]] = {}
         for v, i in last.items():
-            if v not in self.home:
+            if v not in self.home and v not in self.kept_slots:
                 born.setdefault(first[v], []).append(v)
                 dying.setdefault(i, []).append(v)
         for i in range(len(self.schedule.units)):
@@ -166,31 +216,24 @@ class Program:
 
     def _assemble(self) -> None:
         lines: list[str] = []
-        late = False
         for unit in self.schedule.units:
-            if unit.kind == "host" or unit.late != late:
+            if unit.kind in ("host", "check"):
                 self._flush(lines)
                 lines = []
-            if unit.late and not late:
-                self.parts.append("checks")
-                late = True
-            if unit.kind == "host":
                 self.parts.append(unit)
             else:
-                lines += self._calls(unit, len(lines))
+                lines += self._calls(unit)
         self._flush(lines)
-        if self.plan.checks and not late:
-            self.parts.append("checks")
 
     def _flush(self, lines: list[str]) -> None:
         if not lines:
             return
-        name = f"part{sum(isinstance(p, str) and p != 'checks' for p in self.parts)}"
+        name = f"part{sum(isinstance(p, str) for p in self.parts)}"
         body = "\n".join(f"  {line}" for line in lines)
         self.texts.append(f"define void @{name}(ptr %table, ptr %s) {{\nentry:\n{body}\n  ret void\n}}\n")
         self.parts.append(name)
 
-    def _calls(self, unit: Unit, serial: int) -> list[str]:
+    def _calls(self, unit: Unit) -> list[str]:
         """The lines that run a unit."""
         if unit.kind == "loops":
             return self._loops(unit)
@@ -266,6 +309,8 @@ class Program:
         """`slot:bytes` of a place."""
         root = self.home.get(root, root)
         at = offset * np.dtype(dtype).itemsize
+        if root in self.kept_slots:
+            return f"{self.kept_slots[root]}:{at}"
         if root.kind == "computed":
             return f"{ARENA}:{self.offsets[root] + at}"
         return f"{self.slots[root]}:{at}"
@@ -328,7 +373,7 @@ class Program:
         return lines
 
     def _compile(self) -> None:
-        if not any(isinstance(p, str) and p != "checks" for p in self.parts):
+        if not any(isinstance(p, str) for p in self.parts):
             self.library = None
             self.text = ""
             return
@@ -348,42 +393,36 @@ class Program:
         self.arena = np.empty(self.arena_bytes + self.scratch + 3 * ALIGN, np.uint8)
         start = int(self.arena.__array_interface__["data"][0])
         shift = -start % ALIGN
-        self.table = np.zeros(FIRST + len(self.arrays), np.uint64)
+        self.table = np.zeros(FIRST + len(self.arrays) + len(self.kept_slots), np.uint64)
         self.table[ARENA] = start + shift
         self.base = shift
         self.scalar_table = np.zeros(max(len(self.numbers), 1), np.float64)
         self.bound: list[Any] = [None] * len(self.arrays)
+        self.kept = {v: Kept(v, slot, self._lend) for v, slot in self.kept_slots.items()}
         at = (ctypes.c_void_p(self.table.ctypes.data), ctypes.c_void_p(self.scalar_table.ctypes.data))
         self.actions: list[Callable[[], None]] = []
         for part in self.parts:
-            if part == "checks":
-                self.actions.append(self._check)
-            elif isinstance(part, str):
+            if isinstance(part, str):
                 function = self.library.function(part, ctypes.c_void_p, ctypes.c_void_p)  # type: ignore[union-attr]
                 self.actions.append(lambda f=function: f(*at))  # type: ignore[misc]
+            elif part.kind == "check":
+                held = [(self.shown(self.plan.checks[i][0]), self.plan.checks[i][1]) for i in part.checks]
+                self.actions.append(lambda h=held: self._check(h))  # type: ignore[misc]
             else:
-                self.actions.append(lambda u=part: self._host(u))  # type: ignore[misc]
+                self.actions.append(lambda u=part: self._host(u.steps[0]))  # type: ignore[misc]
         known = {n for n, _ in self.given}
         for n, value in enumerate(self.arrays):
             if n not in known:  # a constant that lowering brought in
-                self._bind_array(n, np.ascontiguousarray(value.origin))
+                self.bind(n, np.ascontiguousarray(value.origin))
 
-    def _bind_array(self, n: int, array: Any) -> None:
+    def bind(self, n: int, array: Any) -> None:
         if not array.flags.c_contiguous:
             array = self._contiguous(n, array)
         self.bound[n] = array
         self.table[FIRST + n] = array.__array_interface__["data"][0]
 
-    def __call__(self, *values: Any) -> list[Any]:
-        bound = self.bound
-        for n, i in self.given:
-            if values[i] is not bound[n]:
-                self._bind_array(n, values[i])
-        for n, i in self.given_numbers:
-            self.scalar_table[n] = values[i]
-        for action in self.actions:
-            action()
-        return self._results()
+    def _lend(self, slot: int, array: Any) -> None:
+        self.table[slot] = array.__array_interface__["data"][0]
 
     def _contiguous(self, n: int, array: Any) -> Any:
         if self.arrays[n] in self.home.values():
@@ -395,48 +434,39 @@ class Program:
             )
         return np.ascontiguousarray(array)
 
-    def _shown(self, v: Value) -> Any:
+    def shown(self, v: Value) -> Any:
         """The array of a value, as a view of where it lies now."""
         place = self.places[v]
         root = self.home.get(place.root, place.root)
-        if root.kind == "computed":
+        if root in self.kept_slots:
+            memory, at = self.kept[root].array, 0
+        elif root.kind == "computed":
             memory, at = self.arena, self.base + self.offsets[root]
         else:
             memory, at = self.bound[self.slots[root] - FIRST], 0
         size = v.dtype.itemsize
-        flat = memory.reshape(-1).view(np.uint8) if root.kind != "computed" else memory
+        flat = memory if memory is self.arena else memory.reshape(-1).view(np.uint8)
         return np.ndarray(
             v.shape, v.dtype, flat.data, at + place.offset * size, [s * size for s in place.steps]
         )
 
-    def _results(self) -> list[Any]:
-        n = len(self.plan.outputs)
-        m = n + len(self.plan.writes)
-        found = []
-        for i, v in enumerate(self.plan.results()):
-            if n <= i < m and v in self.home:
-                found.append(True)
-            elif i >= len(self.plan.results()) - len(self.plan.checks):
-                found.append(True)
-            else:
-                found.append(self._shown(v).copy())
-        return found
+    def _check(self, held: list[tuple[Any, Any]]) -> None:
+        for truth, error in held:
+            if not truth:
+                if not isinstance(error, Step):
+                    raise error()
+                self._host(error)  # raises its own
+                raise FathomError(f"{error.primitive.name}: a check failed in native code only")
 
-    def _check(self) -> None:
-        for value, error in self.plan.checks:
-            if not self._shown(value):
-                raise error()
-
-    def _host(self, unit: Unit) -> None:
+    def _host(self, step: Step) -> None:
         """Run a step by NumPy, and put its results where the rest will look for them."""
-        step = unit.steps[0]
 
         def given(part: Any) -> Any:
             if not isinstance(part, Value):
                 return part
             if part.kind == "scalar":
                 return float(self.scalar_table[self.numbers[part]])
-            return self._shown(part)
+            return self.shown(part)
 
         args, params = [given(a) for a in step.args], replace(step.params, given)
         out = step.primitive.forward(*args, **params)
@@ -445,8 +475,8 @@ class Program:
             left = found.pop()
             found += [o for o, v in zip(left, step.extra, strict=True) if v is not None]
         for value, array in zip(step.outs, found, strict=True):
-            if value in self.offsets:
-                self._shown(value)[...] = array
+            if value in self.last:
+                self.shown(value)[...] = array
 
 
 def _shape(unit: Unit) -> tuple[int, ...]:

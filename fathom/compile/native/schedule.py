@@ -19,15 +19,17 @@ from fathom.compile.native.places import Place, can_view, is_contiguous, view, w
 from fathom.compile.plan import Plan, Step, Value
 
 MOST_STEPS, MOST_VALUES = 48, 24  # of a group: more would not fit the registers
+FEW = 12  # steps of a check that is made first
 
 
 @dataclass
 class Unit:
     """One thing that runs: a group's loop nest, a product, a join of parts, or NumPy."""
 
-    kind: str  # "loops", "product", "join", "host"
+    kind: str  # "loops", "product", "join", "copy", "host", "check"
     steps: list[Step] = field(default_factory=list)
     late: bool = False  # after the checks
+    checks: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -87,21 +89,29 @@ class Scheduler:
         self.open: Unit | None = None
         self.shape: tuple[int, ...] = ()
         self.values: set[Value] = set()
-        self.late = _late(plan)
+        self.early = _early(plan)
+        self.late = _late(plan, self.early)
 
     def run(self) -> Schedule:
         for value in self.plan.inputs():
             self.places[value] = whole(value)
             self.made[value] = None
-        early = [s for s in self.plan.steps if s not in self.late]
-        self.take(early, False)
-        self.close()
+        checks = range(len(self.plan.checks))
+        first = [s for s in self.plan.steps if s in self.early.steps]
+        self.take(first, False, [i for i in checks if i in self.early.checks])
+        rest = [s for s in self.plan.steps if s not in self.late and s not in self.early.steps]
+        self.take(rest, False, [i for i in checks if i not in self.early.checks])
         self.take([s for s in self.plan.steps if s in self.late], True)
-        self.close()
         return Schedule(self.units, self.places)
 
-    def take(self, steps: list[Step], late: bool) -> None:
-        """Schedule some steps, each after those it needs."""
+    def take(self, steps: list[Step], late: bool, checks: list[int] | None = None) -> None:
+        """Schedule some steps, each after those it needs, and checks when they are done."""
+        self._take(steps, late)
+        self.close()
+        if checks:
+            self.units.append(Unit("check", checks=checks))
+
+    def _take(self, steps: list[Step], late: bool) -> None:
         number = {s: i for i, s in enumerate(steps)}
         waiting: dict[Step, int] = {}
         users: dict[Value, list[Step]] = {}
@@ -184,9 +194,33 @@ def _reduced(unit: Unit) -> set[Value]:
     return {s.out for s in unit.steps if is_reduction(s)}
 
 
-def _late(plan: Plan) -> set[Step]:
-    """With checks: the steps that only make new contents of tensors, to run after them."""
-    if not plan.checks:
+@dataclass
+class Early:
+    """Checks of what comes in: cheap, and made before anything else."""
+
+    steps: set[Step]
+    checks: set[int]
+
+
+def _early(plan: Plan) -> Early:
+    found = Early(set(), set())
+    for i, (value, _) in enumerate(plan.checks):
+        needed: set[Step] = set()
+        waiting = [value]
+        while waiting and len(needed) <= FEW:
+            step = waiting.pop().origin
+            if isinstance(step, Step) and step not in needed:
+                needed.add(step)
+                waiting.extend(step.inputs())
+        if len(needed) <= FEW and all(can_view(s) or kind_of(s) == "loops" for s in needed):
+            found.steps |= needed
+            found.checks.add(i)
+    return found
+
+
+def _late(plan: Plan, early: Early) -> set[Step]:
+    """With checks at the end: the steps that only make new contents of tensors, after them."""
+    if len(plan.checks) == len(early.checks):
         return set()
     readers: dict[Value, int] = {}
     for step in plan.steps:
