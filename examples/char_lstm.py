@@ -9,16 +9,12 @@ training time only if it predicts unseen text better than the table.
 
 from __future__ import annotations
 
-import math
-import time
-
 import numpy as np
-from common import characters, ngram_losses, options, save_losses, table
+from common import characters, compare_with_tables, ngram_losses, options, train_on_text
 
 import fathom
 from fathom import nn, optim
 from fathom.nn import functional as F
-from fathom.nn.utils import clip_grad_norm_
 
 opts = options(__doc__)
 steps, batch, length, width, rate, limit = (
@@ -28,7 +24,7 @@ steps, batch, length, width, rate, limit = (
 # -- data: the text as numbers, and the tables to beat -------------------------------------------
 
 train, valid, alphabet = characters(limit)
-one, two, three = ngram_losses(train, valid, len(alphabet))
+tables = ngram_losses(train, valid, len(alphabet))
 
 
 # -- model: character -> vector -> LSTM -> scores of the next character --------------------------
@@ -72,35 +68,19 @@ def evaluate(codes: np.ndarray, streams: int = 20, chunk: int = 200) -> float:
     return total / size
 
 
-# -- training: random windows; the rate rises for 5 % of the steps, then falls along a cosine ----
+# -- training: random windows of the text --------------------------------------------------------
 
 rng = np.random.default_rng(opts.seed)
-start, curve, rows = time.perf_counter(), [], []
-for step in range(1, steps + 1):
-    share = min(step / (0.05 * steps), 0.55 + 0.45 * math.cos(math.pi * step / steps))
-    optimizer.param_groups[0]["lr"] = rate * share
+
+
+def batch_loss() -> fathom.Tensor:
     at = rng.integers(0, len(train) - length, batch)[:, None] + np.arange(length)  # (n, time)
-    optimizer.zero_grad()
-    scores, _ = model(fathom.tensor(train[at]))
-    loss = loss_of(scores, train[at + 1])
-    loss.backward()
-    clip_grad_norm_(model.parameters(), 1.0)  # a long chain now and then explodes
-    optimizer.step()
-    curve.append(loss.item())
-    if step % (steps // 5) == 0:
-        rows.append((step, evaluate(valid)))
-        recent = np.mean(curve[-50:])
-        print(
-            f"step {step:5}: training loss {recent:.3f}, validation {rows[-1][1]:.3f}", flush=True
-        )
-seconds = time.perf_counter() - start
+    return loss_of(model(fathom.tensor(train[at]))[0], train[at + 1])
+
+
+run = train_on_text(model, optimizer, steps, batch_loss, lambda: evaluate(valid))
 
 # -- the comparison, and what the model writes ---------------------------------------------------
-
-final = rows[-1][1]
-print()
-names = ("1-gram", "2-gram", "3-gram", "LSTM")
-table(("model", "validation loss"), list(zip(names, (one, two, three, final), strict=True)))
 
 line, state = [alphabet.index("\n")], None
 with fathom.no_grad():
@@ -108,12 +88,7 @@ with fathom.no_grad():
         scores, state = model(fathom.tensor([[line[-1]]]), state)
         p = np.exp(scores.value()[0, -1].astype(np.float64) / 0.8)  # 0.8: a little bolder
         line.append(int(rng.choice(len(p), p=p / p.sum())))
-print("\nit writes: " + "".join(alphabet[c] for c in line).strip().replace("\n", "\n  "))
+text = "".join(alphabet[c] for c in line)
 
-verdict = "below" if final < three else "not below"
-print(f"\nLSTM {final:.3f} is {verdict} the 3-gram baseline {three:.3f} ({seconds:.0f} s)")
-
-if opts.out:
-    save_losses(curve, rows, three, "LSTM", opts.out, "char_lstm")
-
+compare_with_tables("LSTM", model, run, tables, text, opts.out)
 print("Next: two layers with dropout between them (num_layers=2, dropout=0.2) and twice the steps.")

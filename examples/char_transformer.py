@@ -9,17 +9,13 @@ which of them matter.
 
 from __future__ import annotations
 
-import math
-import time
-
 import numpy as np
-from common import characters, ngram_losses, options, save_losses, table
+from common import characters, compare_with_tables, ngram_losses, options, train_on_text
 
 import fathom
 from fathom import optim
 from fathom.models import TransformerLM
 from fathom.nn import functional as F
-from fathom.nn.utils import clip_grad_norm_
 
 opts = options(__doc__)
 steps, batch, context, width, rate, limit = (
@@ -29,7 +25,7 @@ steps, batch, context, width, rate, limit = (
 # -- data: the text as numbers, and the tables to beat -------------------------------------------
 
 train, valid, alphabet = characters(limit)
-one, two, three = ngram_losses(train, valid, len(alphabet))
+tables = ngram_losses(train, valid, len(alphabet))
 context = min(context, len(valid) // 2)
 starts = np.arange(0, len(valid) - context, context)  # windows that cover the unseen text
 
@@ -64,39 +60,14 @@ def evaluate(codes: np.ndarray, starts: np.ndarray, size: int = 100) -> float:
 # -- training: as in char_lstm.py; a Transformer needs the slow start more -----------------------
 
 rng = np.random.default_rng(opts.seed)
-start, curve, rows = time.perf_counter(), [], []
-for step in range(1, steps + 1):
-    share = min(step / (0.05 * steps), 0.55 + 0.45 * math.cos(math.pi * step / steps))
-    optimizer.param_groups[0]["lr"] = rate * share
-    optimizer.zero_grad()
-    loss = loss_at(train, rng.integers(0, len(train) - context, batch))
-    loss.backward()
-    clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    curve.append(loss.item())
-    if step % (steps // 5) == 0:
-        rows.append((step, evaluate(valid, starts)))
-        recent = np.mean(curve[-50:])
-        print(
-            f"step {step:5}: training loss {recent:.3f}, validation {rows[-1][1]:.3f}", flush=True
-        )
-seconds = time.perf_counter() - start
+run = train_on_text(
+    model, optimizer, steps,
+    lambda: loss_at(train, rng.integers(0, len(train) - context, batch)),
+    lambda: evaluate(valid, starts),
+)  # fmt: skip
 
 # -- the comparison, and what the model writes ---------------------------------------------------
 
-final = rows[-1][1]
-print()
-names = ("1-gram", "2-gram", "3-gram", "Transformer")
-table(("model", "validation loss"), list(zip(names, (one, two, three, final), strict=True)))
 text = model.generate("\n", 60 if opts.quick else 300, temperature=0.8, seed=opts.seed)
-print("\nit writes: " + text.strip().replace("\n", "\n  "))
-
-verdict = "below" if final < three else "not below"
-weights = sum(p.size for p in model.parameters())
-print(f"\nTransformer ({weights:,} weights) {final:.3f} is {verdict} the 3-gram baseline", end=" ")
-print(f"{three:.3f} ({seconds:.0f} s)")
-
-if opts.out:
-    save_losses(curve, rows, three, "Transformer", opts.out, "char_transformer")
-
+compare_with_tables("Transformer", model, run, tables, text, opts.out)
 print('Next: position="alibi" or "learned", and a context of 128 with half the batch.')

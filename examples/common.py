@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ from typing import Any
 import numpy as np
 
 import fathom
+from fathom import nn, optim
 from fathom.data import Dataset
+from fathom.nn.utils import clip_grad_norm_
 
 # Jane Austen, Pride and Prejudice (1813), chapter 1: in the public domain.
 PARAGRAPH = """It is a truth universally acknowledged, that a single man in possession of a good \
@@ -114,6 +118,57 @@ def ngram_losses(train: np.ndarray, valid: np.ndarray, kinds: int, n: int = 3) -
         p = np.where(total > 0, (counts + followers * lower) / np.maximum(total, 1), lower)
         losses.append(float(-np.log(p[contexts(valid, k), valid[n - 1 :]]).mean()))
     return losses
+
+
+Curve = tuple[list[float], list[tuple[int, float]], float]
+
+
+def train_on_text(
+    model: nn.Module,
+    optimizer: optim.Optimizer,
+    steps: int,
+    batch_loss: Callable[[], fathom.Tensor],
+    valid_loss: Callable[[], float],
+) -> Curve:
+    """Minimize the losses of random windows of a text; five times, look at the unseen rest.
+
+    The rate rises for 5 % of the steps, then falls along a cosine to a tenth. Returns the training
+    losses, (step, validation loss) and the seconds it took.
+    """
+    rate = optimizer.param_groups[0]["lr"]
+    start, curve, rows = time.perf_counter(), [], []
+    for step in range(1, steps + 1):
+        share = min(step / (0.05 * steps), 0.55 + 0.45 * math.cos(math.pi * step / steps))
+        optimizer.param_groups[0]["lr"] = rate * share
+        optimizer.zero_grad()
+        loss = batch_loss()
+        loss.backward()
+        clip_grad_norm_(model.parameters(), 1.0)  # a long chain now and then explodes
+        optimizer.step()
+        curve.append(loss.item())
+        if step % (steps // 5) == 0:
+            rows.append((step, valid_loss()))
+            recent, unseen = np.mean(curve[-50:]), rows[-1][1]
+            print(f"step {step:5}: training loss {recent:.3f}, validation {unseen:.3f}", flush=True)
+    return curve, rows, time.perf_counter() - start
+
+
+def compare_with_tables(
+    name: str, model: nn.Module, run: Curve, tables: Sequence[float], text: str, folder: Path | None
+) -> None:
+    """What a language model reached, beside the n-gram tables; what it writes; the figure."""
+    curve, rows, seconds = run
+    final, three = rows[-1][1], tables[-1]
+    print()
+    names = [*(f"{n}-gram" for n in range(1, len(tables) + 1)), name]
+    table(("model", "validation loss"), list(zip(names, [*tables, final], strict=True)))
+    print("\nit writes: " + text.strip().replace("\n", "\n  "))
+    weights = sum(p.size for p in model.parameters())
+    verdict = "below" if final < three else "not below"
+    print(f"\n{name} ({weights:,} weights) {final:.3f} is {verdict} the 3-gram baseline", end=" ")
+    print(f"{three:.3f} ({seconds:.0f} s)")
+    if folder:
+        save_losses(curve, rows, three, name, folder, f"char_{name.lower()}")
 
 
 def table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> None:

@@ -71,7 +71,7 @@ def judge(quantiles: np.ndarray) -> tuple[float, float, float]:
     """The share of patients inside the band, its mean width, and the quantile loss."""
     low, _, high = quantiles.T
     inside = float(((low <= data.y) & (data.y <= high)).mean())
-    loss = pinball(fathom.tensor(quantiles), fathom.tensor(data.y)).item()
+    loss = pinball(fathom.tensor(quantiles), fathom.tensor(data.y.astype(quantiles.dtype))).item()
     return inside, float((high - low).mean()), loss
 
 

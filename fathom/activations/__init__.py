@@ -2,7 +2,8 @@
 
 Elementwise ones are `Formula`s: call them on tensors, ask for `.derivative()`, `.latex()`,
 `.plot()` or `.analyse()`. Those that look at a whole axis (softmax and its kin, gated units,
-maxout) are functions. `audit` measures what textbooks tabulate.
+maxout) are functions. `audit` measures what textbooks tabulate, `choose` says which to take and
+why; the modules `benchmark`, `grammar` and `ticks` come in when they are used.
 
 >>> import fathom
 >>> from fathom import activations
@@ -16,6 +17,7 @@ tensor(0.5)
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from fathom.activations.formulas import (
@@ -69,6 +71,7 @@ from fathom.activations.groups import (
     sparsemax,
     swiglu,
 )
+from fathom.activations.select import choose
 
 if TYPE_CHECKING:
     from fathom.activations.measure import Audit, AuditTable
@@ -80,6 +83,7 @@ __all__ = [
     "audit",
     "bilinear_glu",
     "celu",
+    "choose",
     "elu",
     "entmax15",
     "exponential",
@@ -123,6 +127,15 @@ __all__ = [
     "tanh_shrink",
     "threshold",
 ]
+
+
+LAZY = ("benchmark", "grammar", "measure", "ticks")
+
+
+def __getattr__(name: str) -> Any:
+    if name in LAZY:
+        return importlib.import_module(f"fathom.activations.{name}")
+    raise AttributeError(f"module 'fathom.activations' has no attribute {name!r}")
 
 
 def audit(activation: Any = None, **options: Any) -> Audit | AuditTable:

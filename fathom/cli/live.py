@@ -14,8 +14,8 @@ from typing import Any, TextIO
 
 from fathom.cli import console
 from fathom.train.callbacks import Callback
-from fathom.train.loop import Trainer
 from fathom.train.progress import Progress
+from fathom.train.trainer import Trainer
 
 
 def view(file: TextIO, quiet: bool) -> list[Callback]:

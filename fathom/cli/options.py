@@ -81,6 +81,27 @@ class Widths(ParamType):
         return widths
 
 
+class Shape(ParamType):
+    """The shape of one input: "1x28x28", "784".
+
+    >>> Shape().convert("1x28x28", None, None)
+    (1, 28, 28)
+    """
+
+    name = "shape"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            sizes = tuple(int(part) for part in str(value).lower().replace(",", "x").split("x"))
+        except ValueError:
+            self.fail(f"{value!r} is not a shape such as 1x28x28", param, ctx)
+        if min(sizes) < 1:
+            self.fail(f"sizes must be at least 1; received {value!r}", param, ctx)
+        return sizes
+
+
 class Rows(ParamType):
     """Row numbers from 0, the end left out: "0:5", ":10", "7".
 

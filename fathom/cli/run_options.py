@@ -72,9 +72,22 @@ NETWORK_OPTIONS: tuple[Decorator, ...] = (
         group=MODEL,
         default="relu",
         show_default=True,
-        help="After each hidden layer: relu, tanh, gelu, ...; see fathom activations.",
+        help="After each hidden layer: relu, tanh, gelu, swiglu, ...; see fathom activations.",
     ),
     option("--dropout", group=MODEL, type=float, help="Share of hidden units dropped in training."),
+    option(
+        "--init",
+        group=MODEL,
+        metavar="NAME",
+        help="First weights: auto, he_normal, xavier_uniform, lecun_normal, orthogonal, lsuv, ...",
+    ),
+)
+
+LOSS = option(
+    "--loss",
+    group=TRAINING,
+    metavar="NAME",
+    help="cross_entropy, focal, mse, mae, huber:delta=0.5, ... [what the target asks for].",
 )
 
 OPTIMIZER = option(
@@ -82,7 +95,8 @@ OPTIMIZER = option(
     group=TRAINING,
     default="adam",
     show_default=True,
-    help="adam, adamw, sgd, lion, rmsprop, lbfgs, sam, ...",
+    metavar="NAME",
+    help="adam, adamw, sgd, lion, rmsprop, lbfgs, sam:rho=0.1, lookahead:base=adam, ...",
 )
 
 BATCH_SIZE = option("--batch-size", group=TRAINING, type=int, help="Rows in a step.")
@@ -94,6 +108,14 @@ SEED = option(
     default=0,
     show_default=True,
     help="Fixes split, first weights, order and dropout.",
+)
+
+SPEC = option(
+    "--spec",
+    group=DATA,
+    type=click.Path(path_type=str),
+    metavar="FILE",
+    help="Take options from a TOML or JSON file; those typed here go before it.",
 )
 
 TRAINING_OPTIONS: tuple[Decorator, ...] = (
@@ -108,6 +130,13 @@ TRAINING_OPTIONS: tuple[Decorator, ...] = (
         default=None,
         help="Images: train also on copies moved by part of a pixel [for fewer than 5,000].",
     ),
+    option(
+        "--transform",
+        group=TRAINING,
+        multiple=True,
+        metavar="NAME",
+        help="Change each batch: mixup, noise:std=0.1, flip, crop:padding=1, ... Repeatable.",
+    ),
     SEED,
     option(
         "--patience",
@@ -115,6 +144,13 @@ TRAINING_OPTIONS: tuple[Decorator, ...] = (
         type=int,
         help="Stop after so many epochs without a better validation loss.",
     ),
+    option(
+        "--monitor",
+        group=TRAINING,
+        metavar="COLUMN",
+        help="What is to get better instead: val_accuracy, loss, ... [val_loss].",
+    ),
+    option("--min-delta", group=TRAINING, type=float, help="Smaller gains count as none."),
     option(
         "--max-time",
         group=TRAINING,
@@ -130,6 +166,13 @@ TRAINING_OPTIONS: tuple[Decorator, ...] = (
         help="Of the learning rate: cosine, onecycle, plateau, step, warmup_cosine, ...",
     ),
     option("--clip-norm", group=TRAINING, type=float, help="Bound for the norm of gradients."),
+    option("--clip-value", group=TRAINING, type=float, help="Bound for each gradient's elements."),
+    option(
+        "--penalty",
+        group=TRAINING,
+        metavar="NAME",
+        help="On the weights: l1, l2:strength=0.01, elastic_net:l1=1e-4,l2=1e-3, proximal_l1.",
+    ),
     option("--accumulate", group=TRAINING, type=int, help="Batches whose gradients make a step."),
     option(
         "--ema",
@@ -147,13 +190,15 @@ TRAINING_OPTIONS: tuple[Decorator, ...] = (
     option(
         "--class-weight",
         group=TRAINING,
-        metavar="balanced",
-        help="Give every class the same weight in the loss, however rare.",
+        metavar="WEIGHTS",
+        help="balanced: every class counts the same, however rare; or one for each: 1,2,0.5.",
     ),
+    LOSS,
     option(
-        "--loss",
+        "--metrics",
         group=TRAINING,
+        multiple=True,
         metavar="NAME",
-        help="cross_entropy or mse [what the target asks for].",
+        help="Measured in each epoch: accuracy, f1, rmse, ... Repeatable [what the target asks].",
     ),
 )

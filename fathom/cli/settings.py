@@ -11,6 +11,7 @@ from fathom.engine.errors import ArgumentError, CheckpointError
 
 # May differ when a run is resumed: they say when to end, not what is computed.
 ENDINGS = ("epochs", "patience", "max_time")
+LISTS = ("drop", "missing", "transform", "metrics")  # options that may be given several times
 FEW_IMAGES = 5000  # with fewer to train on, moved copies are worth their time
 TINY = 20  # with fewer rows than this nothing is held back
 
@@ -32,7 +33,9 @@ class Settings:
     layers: tuple[int, ...] | None = None
     activation: str = "relu"
     dropout: float | None = None
+    init: str | None = None
     augment: bool | None = None
+    transform: tuple[str, ...] = ()
     optimizer: str = "adam"
     lr: float | None = None
     momentum: float | None = None
@@ -42,27 +45,30 @@ class Settings:
     validation: float | None = None
     test: float | None = None
     patience: int | None = None
+    monitor: str | None = None
+    min_delta: float | None = None
     max_time: float | None = None
     weight_decay: float | None = None
     schedule: str | None = None
     clip_norm: float | None = None
+    clip_value: float | None = None
+    penalty: str | None = None
     accumulate: int | None = None
     ema: float | None = None
     label_smoothing: float | None = None
     class_weight: str | None = None
     loss: str | None = None
+    metrics: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Refuse what no data could make right; the first `FathomError` is raised."""
         from fathom.cli import fitting
-        from fathom.nn import activation
 
-        activation(self.activation)
         for name in ("epochs", "batch_size", "patience", "accumulate"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ArgumentError(f"{spelled(name)} must be at least 1; received {value}")
-        for name in ("lr", "max_time", "clip_norm"):
+        for name in ("lr", "max_time", "clip_norm", "clip_value"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ArgumentError(f"{spelled(name)} must be above 0; received {value:g}")
@@ -93,13 +99,12 @@ class Settings:
         from fathom.cli import fitting
 
         validation, test = self.shares(rows)
-        name = self.optimizer.lower()
         tiny = rows < TINY
         chosen = {
             "layers": (256, 128) if images else (64, 32),
             "dropout": 0.3 if images else 0.0,
-            "lr": fitting.usual_lr(name, images, tiny),
-            "momentum": 0.9 if name in fitting.LIKE_SGD else None,
+            "lr": fitting.usual_lr(self, images, tiny),
+            "momentum": fitting.usual_momentum(self),
             "epochs": 500 if tiny else min(200, max(25, (50_000 if images else 80_000) // train)),
             "batch_size": 64 if images else 32,
             "augment": train < FEW_IMAGES if images else None,
@@ -120,7 +125,7 @@ class Settings:
         if not isinstance(values, Mapping) or "data" not in values or set(values) - names:
             raise CheckpointError("the checkpoint has no settings of `fathom train`")
         made = dict(values)
-        for name in ("layers", "drop", "missing"):
+        for name in ("layers", *LISTS):
             if made.get(name) is not None:
                 made[name] = tuple(made[name])
         made["types"] = tuple((str(a), str(b)) for a, b in made.get("types", ()))
@@ -140,7 +145,7 @@ class Settings:
             flag = spelled(field.name)
             if field.name == "types":
                 words += [word for name, kind in value for word in ("--type", f"{name}={kind}")]
-            elif field.name in ("drop", "missing"):
+            elif field.name in LISTS:
                 words += [word for name in value for word in (flag, name)]
             elif field.name == "layers" and value is not None:
                 words += [flag, ",".join(map(str, value)) or "none"]

@@ -51,7 +51,6 @@ def matrix(values: Mapping[str, Any]) -> list[Any]:
     return [per_class, confusion]
 
 
-def summary(model: Any, input_shape: int | None = None) -> list[Any]:
-    """`model.summary()` as a table and a line."""
-    found = model.summary(input_shape=input_shape)
+def summary(found: Any) -> list[Any]:
+    """A `model.summary()` as a table and a line."""
     return [console.table(found.header, found.cells(), left=3), found.totals()]

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import click.core
 
 from fathom.engine.errors import ArgumentError, DataError, MissingFileError, OutputError, suggest
+from fathom.nn.named import spelled
 
 if TYPE_CHECKING:
     from fathom.cli.settings import Settings
 
 ENDINGS = (".toml", ".json")
-NO_KEYS = ("resume", "quiet", "as_json", "save_spec", "help")
+WITH_OPTIONS = ("activation", "init", "loss", "optimizer", "penalty", "schedule")
+NO_KEYS = ("resume", "quiet", "as_json", "save_spec", "help", "spec")
 
 
 def is_spec(data: str) -> bool:
@@ -28,25 +31,55 @@ def is_spec(data: str) -> bool:
     return data.lower().endswith(ENDINGS)
 
 
-def read(path: str, params: Iterable[click.Parameter]) -> dict[str, Any]:
+def read(path: str, params: Iterable[click.Parameter], need_data: bool = True) -> dict[str, Any]:
     """The file's values by the names of these parameters, each of the type of its option."""
     known = {p.name: p for p in params if p.name and p.name not in NO_KEYS}
     found: dict[str, Any] = {}
-    for key, value in _parsed(path).items():
+    for key, value in parsed(path).items():
         name = {"type": "types"}.get(key, key.replace("-", "_"))
         if name not in known:
-            spelled = [one.replace("types", "type") for one in known]
-            raise ArgumentError(f"{path}: unknown key {key!r}", fix=suggest(name, spelled))
+            keys = [one.replace("types", "type") for one in known]
+            raise ArgumentError(f"{path}: unknown key {key!r}", fix=suggest(name, keys))
         if name in found:
             raise ArgumentError(f"{path}: {key!r} is there in two spellings")
         if value is not None:
             found[name] = _converted(known[name], value, f"{path}: {key}")
-    if "data" not in found or is_spec(found["data"]):
+    if (need_data and "data" not in found) or is_spec(found.get("data", "")):
         raise ArgumentError(
             f"{path}: the key 'data' is to be the name of a data set, or the path of a CSV file",
             fix='data = "digits"',
         )
     return found
+
+
+def gather(
+    ctx: click.Context, values: dict[str, Any], params: Iterable[click.Parameter]
+) -> tuple[dict[str, Any], set[str]]:
+    """The options typed and those of the specification file, and the names of all of these.
+
+    The file is that of --spec, or DATA itself. Options typed go before it. `params` are those of
+    `fathom train`, whose names it may use; those the command does not have are kept as well.
+    """
+    said = {
+        name
+        for name in ctx.params
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    data, path = values.get("data"), values.pop("spec", None)
+    if path is not None and not is_spec(str(path)):
+        raise ArgumentError(f"--spec reads .toml and .json files; received {str(path)!r}")
+    if data is not None and is_spec(data):
+        if path is not None:
+            raise ArgumentError(f"two specification files: {data} and --spec {path}")
+        path = data
+        said.discard("data")
+    if path is None:
+        if data is None:
+            argument = next(p for p in ctx.command.params if p.name == "data")
+            raise click.MissingParameter("Or name a file with --spec.", ctx, argument)
+        return values, said
+    found = read(str(path), params, "data" not in said)
+    return {**values, **{k: v for k, v in found.items() if k not in said}}, said | set(found)
 
 
 def write(path: Path, settings: Settings) -> None:
@@ -87,7 +120,8 @@ def _unwritable(path: Path, error: OSError) -> OutputError:
     return OutputError(f"cannot write {path}: {error.strerror or error}")
 
 
-def _parsed(path: str) -> Mapping[str, Any]:
+def parsed(path: str) -> Mapping[str, Any]:
+    """Keys and values of a TOML or JSON file."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
         found = tomllib.loads(text) if path.lower().endswith(".toml") else json.loads(text)
@@ -110,9 +144,20 @@ def _converted(param: click.Parameter, value: Any, where: str) -> Any:
             return param.type.convert(_widths(value), param, None)
         if param.name == "types":
             return tuple(_pair(param, one) for one in _items(value))
+        if param.name in WITH_OPTIONS:
+            return spelled(value, param.name) if isinstance(value, dict) else _typed(param, value)
+        if param.name == "transform":
+            some = [value] if isinstance(value, dict) else _items(value)
+            return tuple(spelled(one) if isinstance(one, dict) else _typed(param, one)
+                         for one in some)  # fmt: skip
+        if param.name == "class_weight" and isinstance(value, list):
+            return ",".join(map(str, value))
         if param.multiple:
             return tuple(_typed(param, one) for one in _items(value))
         return _typed(param, value)
+    except ArgumentError as error:
+        error.message = f"{where}: {error.message}"
+        raise
     except click.BadParameter as error:
         raise ArgumentError(f"{where}: {error.message}") from None
     except TypeError as error:

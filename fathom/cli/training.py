@@ -23,12 +23,13 @@ from fathom.cli.settings import Settings, resumed
 from fathom.engine.errors import ArgumentError, CheckpointError, DivergedError, OutputError
 from fathom.nn.module import Module
 from fathom.train import Callback, EarlyStopping, History, ModelCheckpoint, checkpoint
+from fathom.train.augment import with_moved_copies
+from fathom.train.learning_curve import Overfit, overfit_batch
 from fathom.train.report import Outcome, write_report
 
 Tell = Callable[[str], None]
 RESULTS = ("history.csv", "result.json", "report.html")
 SMALL_STEP = 5e7  # floating-point operations of a matrix product that one thread does best
-SHIFT = 0.75  # by how much of a pixel --augment moves an image
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,12 @@ def train(
     given: set[str] | None = None,
     report: bool = True,
     title: str = "",
+    fast_dev_run: bool = False,
 ) -> Run:
     """Train as the settings say and write everything to the folder `out`.
 
-    `given` names the settings the user typed, which a resumed run must not contradict. Raises
+    `given` names the settings the user typed, which a resumed run must not contradict.
+    `fast_dev_run` takes one batch of each kind, to see that all fits together. Raises
     `FathomError`s; after a `DivergedError` the last finite weights are in `out`/model.
     """
     settings.check()
@@ -64,16 +67,18 @@ def train(
         settings = resumed(_stored_settings(out / "last"), settings, given or set())
         settings.check()
     settings, prepared = prepare(settings)
-    fitting.check_task(settings, prepared.task)
+    fitting.check_task(settings, prepared)
     claim(out, keep_last=resume)
     for line in describe(settings, prepared):
         tell(line)
-    model = build(settings, prepared)
+    model = fitting.network(settings, prepared)
     interrupt = Interrupt()
     began = time.perf_counter()
     with interrupt.listening():
         try:
-            history = fit(settings, prepared, model, out, [*views, interrupt], resume)
+            history, best = fit(
+                settings, prepared, model, out, [*views, interrupt], resume, fast_dev_run
+            )
         except DivergedError as error:
             save(out, settings, prepared, model, History())
             error.message += f" in {out / 'model'}"
@@ -81,11 +86,11 @@ def train(
         seconds = time.perf_counter() - began
         save(out, settings, prepared, model, history)
         outcome = judge(prepared, model)
-        result = _result(settings, prepared, model, history, outcome, seconds, out)
+        result = _result(settings, prepared, model, history, best, outcome, seconds, out)
         _write(out / "history.csv", _history_csv(history))
         if report:
             heading = title or f"{prepared.name}: {outcome.part} results"
-            report_on(out / "report.html", settings, prepared, model, history, outcome,
+            report_on(out / "report.html", settings, prepared, model, history, best, outcome,
                       seconds, heading, out)  # fmt: skip
             result["files"]["report"] = str(out / "report.html")
         _write(out / "result.json", json.dumps(console.plain(result), indent=1) + "\n")
@@ -145,24 +150,6 @@ def describe(settings: Settings, prepared: Prepared) -> list[str]:
     return lines
 
 
-def build(settings: Settings, prepared: Prepared) -> Module:
-    """The network, its first weights drawn from the seed."""
-    from fathom.engine import random
-    from fathom.models import mlp
-
-    inputs = len(prepared.preprocessor.feature_names_out)
-    if inputs == 0:
-        raise ArgumentError(f"{prepared.name} has no columns to learn from")
-    with random.seed(settings.seed):
-        return mlp(
-            inputs,
-            prepared.outputs,
-            settings.layers or (),
-            settings.activation,
-            settings.dropout or 0.0,
-        )
-
-
 def fit(
     settings: Settings,
     prepared: Prepared,
@@ -170,12 +157,15 @@ def fit(
     out: Path,
     callbacks: Sequence[Callback],
     resume: bool,
-) -> History:
-    """Train; the best weights are in the model afterwards, the whole run in `out`/last."""
+    fast_dev_run: bool = False,
+) -> tuple[History, int]:
+    """Train, and the best epoch; its weights are then in the model, the whole run in `out`/last."""
     x, y = prepared.train.x, prepared.train.y
     if settings.augment and prepared.image_shape is not None:
-        x, y = shifted(x, y, prepared.image_shape)
+        x, y = with_moved_copies(x.reshape(-1, *prepared.image_shape), y)
+        x = x.reshape(len(x), -1)
     held = prepared.validation
+    stopping = EarlyStopping(settings.monitor, settings.patience, settings.min_delta or 0.0)
     extra = {"data": prepared.to_dict(), "settings": settings.to_dict()}
     with threads(model, settings.batch_size or 32):
         history: History = model.fit(
@@ -186,17 +176,32 @@ def fit(
             optimizer=fitting.optimizer(settings, model.parameters()),
             validation_data=(held.x, held.y) if len(held) else None,
             callbacks=[
-                EarlyStopping(patience=settings.patience),
+                stopping,
                 *callbacks,
                 ModelCheckpoint(out / "last", extra=extra),
             ],
             seed=settings.seed,
             max_time=settings.max_time,
             resume=out / "last" if resume else None,
+            fast_dev_run=fast_dev_run,
             verbose=False,
-            **fitting.options(settings),
+            **fitting.options(settings, prepared),
         )
-    return history
+    return history, stopping.best_epoch or history.epochs
+
+
+def overfit(settings: Settings) -> tuple[str, Overfit]:
+    """The name of the data, and how the network learns one batch of it by heart."""
+    settings.check()
+    settings, prepared = prepare(settings)
+    fitting.check_task(settings, prepared)
+    model = fitting.network(settings, prepared)
+    rows = prepared.train
+    with threads(model, settings.batch_size or 32):
+        return prepared.name, overfit_batch(
+            model, rows.x, rows.y, rows=settings.batch_size or 32, lr=settings.lr or 1e-2,
+            optimizer=fitting.named_optimizer(settings), loss=fitting.loss(settings),
+        )  # fmt: skip
 
 
 def threads(model: Module, batch: int) -> AbstractContextManager[Any]:
@@ -208,24 +213,6 @@ def threads(model: Module, batch: int) -> AbstractContextManager[Any]:
         return nullcontext()
     limit: AbstractContextManager[Any] = threadpoolctl.threadpool_limits(1, user_api="blas")
     return limit
-
-
-def shifted(x: Array, y: Array, shape: tuple[int, int]) -> tuple[Array, Array]:
-    """The images and four copies, moved by part of a pixel to each side.
-
-    >>> x, y = shifted(np.ones((2, 4), np.float32), np.array([0, 1]), (2, 2))
-    >>> x.shape, y.tolist()
-    ((10, 4), [0, 1, 0, 1, 0, 1, 0, 1, 0, 1])
-    """
-    height, width = shape
-    images = x.reshape(-1, height, width)
-    wide = np.pad(images, ((0, 0), (1, 1), (1, 1)))
-    copies = [images]
-    for down, right in ((0, 1), (0, -1), (1, 0), (-1, 0)):
-        moved = wide[:, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
-        copies.append((1 - SHIFT) * images + SHIFT * moved)
-    every = np.concatenate(copies).reshape(-1, height * width)
-    return every.astype(np.float32), np.tile(y, len(copies))
 
 
 def save(
@@ -281,6 +268,7 @@ def report_on(
     prepared: Prepared,
     model: Module,
     history: History,
+    best: int,
     outcome: Outcome,
     seconds: float | None,
     title: str,
@@ -290,7 +278,7 @@ def report_on(
     shown = {
         name.replace("_", " "): value
         for name, value in settings.to_dict().items()
-        if value is not None and (value or name not in ("types", "drop", "missing"))
+        if value is not None and value != ()
     }
     return write_report(
         path,
@@ -306,14 +294,8 @@ def report_on(
         notes=prepared.notes,
         seconds=seconds,
         versions=versions(),
-        best_epoch=best_epoch(history),
+        best_epoch=best,
     )
-
-
-def best_epoch(history: History) -> int:
-    """The epoch whose weights were kept; 0 if none was completed."""
-    monitor = "val_loss" if "val_loss" in history.columns else "loss"
-    return history.best(monitor)[0] if history.epochs else 0
 
 
 def _result(
@@ -321,6 +303,7 @@ def _result(
     prepared: Prepared,
     model: Module,
     history: History,
+    best: int,
     outcome: Outcome,
     seconds: float,
     out: Path,
@@ -334,7 +317,7 @@ def _result(
         "scores": outcome.scores(),
         "parameters": sum(p.size for p in model.parameters()),
         "epochs": history.epochs,
-        "best_epoch": best_epoch(history),
+        "best_epoch": best,
         "stopped": history.stop_reason,
         "interrupted": history.stop_reason == "interrupted",
         "seconds": round(seconds, 3),

@@ -21,6 +21,7 @@ from fathom.data.generators import (
     spirals,
     xor_cloud,
 )
+from fathom.data.grammar import Corpus, grammar
 from fathom.data.idx import read_idx, write_idx
 from fathom.data.loader import DataLoader
 from fathom.data.preprocess import Preprocessor
@@ -30,6 +31,7 @@ from fathom.data.table import Column, Table, read_csv
 
 __all__ = [
     "Column",
+    "Corpus",
     "DataLoader",
     "Dataset",
     "Info",
@@ -45,6 +47,7 @@ __all__ = [
     "digits",
     "fashion_mnist",
     "gates",
+    "grammar",
     "iris",
     "load",
     "mnist",

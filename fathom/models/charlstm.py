@@ -58,7 +58,7 @@ class CharLSTM(LanguageModel):
         out, state = self.lstm(self.embedding(ids), state)
         return self.head(self.dropout(out)), state
 
-    def _continue(self, numbers: list[int], n: int, choose: Any) -> list[int]:
+    def _continue(self, numbers: list[int], n: int, choose: Any, cache: bool) -> list[int]:
         new, state = list(numbers), None
         for _ in range(n):
             scores, state = self.run(np.array([new], np.int64), state)

@@ -85,6 +85,7 @@ class LanguageModel(Module):
         temperature: float = 1.0,
         top_k: int | None = None,
         seed: int | None = None,
+        cache: bool = True,
     ) -> Any:
         """The prompt and n more tokens, drawn one by one; a text if the prompt is one.
 
@@ -92,6 +93,8 @@ class LanguageModel(Module):
         top_k : draw among the k likeliest only.
         seed : of the draws; by default they come from the stream "generate" of the current
             `Random`.
+        cache : keep what was computed for the tokens so far. The result is the same without, only
+            later; a recurrent model carries its state in any case.
         """
         kind = type(self).__name__
         if not temperature >= 0:
@@ -113,11 +116,12 @@ class LanguageModel(Module):
                     [int(i) for i in given],
                     n,
                     lambda scores: sample_token(scores, temperature, top_k, stream),
+                    cache,
                 )
         finally:
             self.train(training)
         return self.decode(found) if is_text else np.array(found, np.int64)
 
-    def _continue(self, numbers: list[int], n: int, choose: Any) -> list[int]:
+    def _continue(self, numbers: list[int], n: int, choose: Any, cache: bool) -> list[int]:
         """The token numbers and n more; `choose` makes one of scores (vocabulary,)."""
         raise NotImplementedError

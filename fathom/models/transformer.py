@@ -21,6 +21,7 @@ from fathom.nn import (
     init,
 )
 from fathom.nn import functional as F
+from fathom.nn.attention import key_value_cache
 from fathom.nn.checks import positive
 from fathom.nn.norm import LayerNorm, RMSNorm
 from fathom.nn.spec import register
@@ -35,7 +36,9 @@ class TransformerLM(LanguageModel):
 
     A causal stack of pre-norm blocks between an embedding and the same embedding transposed.
 
-    context : the longest sequence, and how far back `generate` looks.
+    context : the longest sequence, and how far back `generate` looks. Until it is full, `generate`
+        keeps the keys and values of what it has read (`cache`); a window that slides must be
+        read anew for each token, since all positions in it change.
     activation : gelu, relu, silu, tanh, or with a gate glu, reglu, geglu, swiglu.
     position : learned, sinusoidal, rotary, alibi or none. norm : "layer" or "rms".
     tie : one matrix for embedding and output (Press & Wolf, 2017).
@@ -94,11 +97,12 @@ class TransformerLM(LanguageModel):
             ends = name.endswith(("out_proj.weight", "linear2.weight"))
             init.normal_(parameter, 0.0, 0.02 / (2 * layers) ** 0.5 if ends else 0.02)
 
-    def forward(self, x: TensorLike) -> Tensor:
+    def forward(self, x: TensorLike, offset: int = 0) -> Tensor:
+        """Scores (n, time, vocabulary); `offset` is the place of the first token."""
         ids = operand(x)
         if ids.ndim != 2:
             raise ShapeError(f"TransformerLM: needs token numbers (n, time); received {ids.shape}")
-        if ids.shape[1] > self.context:
+        if offset + ids.shape[1] > self.context:
             raise ShapeError(
                 f"TransformerLM: {mark_axes(ids.shape, [1])} is longer than the context, "
                 f"{self.context}",
@@ -106,12 +110,19 @@ class TransformerLM(LanguageModel):
             )
         h = self.embedding(ids)
         if "position" in self._modules:
-            h = self.position(h)
+            h = self.position(h, offset)
         h = self.blocks(self.dropout(h), is_causal=True)
         return F.linear(h, self.embedding.weight) if self.tie else self.head(h)
 
-    def _continue(self, numbers: list[int], n: int, choose: Any) -> list[int]:
-        for _ in range(n):
+    def _continue(self, numbers: list[int], n: int, choose: Any, cache: bool) -> list[int]:
+        cached = max(0, min(n, self.context + 1 - len(numbers))) if cache else 0
+        with key_value_cache(self):
+            read = 0
+            for _ in range(cached):
+                scores = self(np.array([numbers[read:]], np.int64), read)
+                read = len(numbers)
+                numbers.append(choose(scores.value()[0, -1]))
+        for _ in range(n - cached):
             scores = self(np.array([numbers[-self.context :]], np.int64))
             numbers.append(choose(scores.value()[0, -1]))
         return numbers

@@ -1,409 +1,105 @@
+# ruff: noqa: F403
 """Modules and layers, losses and initial weights."""
 
-from fathom.nn import functional, init
-from fathom.nn.activation import (
-    CELU,
-    ELU,
-    GEGLU,
-    GELU,
-    GLU,
-    SELU,
-    Entmax15,
-    Exponential,
-    GumbelSoftmax,
-    Hardshrink,
-    Hardsigmoid,
-    Hardswish,
-    Hardtanh,
-    LeakyReLU,
-    LogSigmoid,
-    LogSoftmax,
-    Maxout,
-    Mish,
-    PReLU,
-    ReGLU,
-    ReLU,
-    ReLU6,
-    RReLU,
-    Sigmoid,
-    Sign,
-    SiLU,
-    Softmax,
-    Softmax2d,
-    Softmin,
-    Softplus,
-    Softshrink,
-    Softsign,
-    Sparsemax,
-    SquaredReLU,
-    Step,
-    SwiGLU,
-    Swish,
-    Tanh,
-    Tanhshrink,
-    Threshold,
-    activation,
+from fathom.nn import activation as activation_layers
+from fathom.nn import (
+    adaptive,
+    container,
+    conv,
+    coordinate,
+    dropout,
+    efficient,
+    frozen,
+    functional,
+    gate,
+    init,
+    lazy,
+    linear,
+    losses,
+    moe,
+    norm,
+    packing,
+    padding,
+    penalties,
+    pooling,
+    recurrent,
+    resample,
+    residual,
+    separable,
+    transformer,
 )
-from fathom.nn.adaptive import (
-    AdaptiveLogSoftmaxWithLoss,
-)
+from fathom.nn.activation import *
+from fathom.nn.adaptive import *
 from fathom.nn.attention import MultiheadAttention
-from fathom.nn.container import (
-    ModuleDict,
-    ModuleList,
-    Sequential,
-)
-from fathom.nn.conv import (
-    Conv1d,
-    Conv2d,
-    Conv3d,
-    ConvTranspose1d,
-    ConvTranspose2d,
-    ConvTranspose3d,
-    DepthwiseConv1d,
-    DepthwiseConv2d,
-    LazyConv1d,
-    LazyConv2d,
-    LazyConv3d,
-    SeparableConv1d,
-    SeparableConv2d,
-)
-from fathom.nn.coordinate import CoordinateMLP, FourierFeatures, spectral_error
-from fathom.nn.dropout import (
-    AlphaDropout,
-    DropBlock2d,
-    Dropout,
-    Dropout1d,
-    Dropout2d,
-    Dropout3d,
-    DropPath,
-    FeatureAlphaDropout,
-)
-from fathom.nn.efficient import (
-    LinearAttention,
-    linear_attention,
-    softmax_features,
-    tiled_attention,
-)
+from fathom.nn.container import *
+from fathom.nn.conv import *
+from fathom.nn.coordinate import *
+from fathom.nn.dropout import *
+from fathom.nn.efficient import *
 from fathom.nn.embedding import Embedding, EmbeddingBag
-from fathom.nn.gate import Gate
-from fathom.nn.lazy import (
-    UninitializedBuffer,
-    UninitializedParameter,
-)
-from fathom.nn.linear import (
-    Bilinear,
-    Flatten,
-    Identity,
-    LazyLinear,
-    Linear,
-    Unflatten,
-)
-from fathom.nn.losses import (
-    BCELoss,
-    BCEWithLogitsLoss,
-    ContrastiveLoss,
-    CosineEmbeddingLoss,
-    CosineSimilarity,
-    CrossEntropyLoss,
-    CTCLoss,
-    DIoULoss,
-    DistillationLoss,
-    FocalLoss,
-    GaussianNLLLoss,
-    GIoULoss,
-    HingeEmbeddingLoss,
-    HingeLoss,
-    HuberLoss,
-    InfoNCELoss,
-    IoULoss,
-    KLDivLoss,
-    L1Loss,
-    LogCoshLoss,
-    MarginRankingLoss,
-    MSELoss,
-    MultiLabelMarginLoss,
-    MultiLabelSoftMarginLoss,
-    MultiMarginLoss,
-    NLLLoss,
-    PairwiseDistance,
-    PoissonNLLLoss,
-    QuantileLoss,
-    SigmoidFocalLoss,
-    SmoothL1Loss,
-    SoftMarginLoss,
-    SquaredHingeLoss,
-    TripletMarginLoss,
-    TripletMarginWithDistanceLoss,
-)
+from fathom.nn.frozen import *
+from fathom.nn.gate import *
+from fathom.nn.lazy import *
+from fathom.nn.linear import *
+from fathom.nn.losses import *
 from fathom.nn.module import Module
-from fathom.nn.moe import MixtureOfExperts
-from fathom.nn.norm import (
-    BatchNorm1d,
-    BatchNorm2d,
-    BatchNorm3d,
-    FrozenBatchNorm2d,
-    GroupNorm,
-    InstanceNorm1d,
-    InstanceNorm2d,
-    InstanceNorm3d,
-    LayerNorm,
-    LazyBatchNorm1d,
-    LazyBatchNorm2d,
-    LazyBatchNorm3d,
-    LocalResponseNorm,
-    RMSNorm,
-    SyncBatchNorm,
-)
-from fathom.nn.packing import (
-    PackedSequence,
-    pack_padded_sequence,
-    pack_sequence,
-    pad_packed_sequence,
-    pad_sequence,
-)
+from fathom.nn.moe import *
+from fathom.nn.norm import *
+from fathom.nn.packing import *
+from fathom.nn.padding import *
 from fathom.nn.parameter import Parameter
-from fathom.nn.penalties import (
-    elastic_penalty,
-    l1_penalty,
-    l2_penalty,
-    proximal_l1,
-    proximal_l1_,
-)
-from fathom.nn.pooling import (
-    AdaptiveAvgPool1d,
-    AdaptiveAvgPool2d,
-    AdaptiveAvgPool3d,
-    AdaptiveMaxPool1d,
-    AdaptiveMaxPool2d,
-    AdaptiveMaxPool3d,
-    AvgPool1d,
-    AvgPool2d,
-    AvgPool3d,
-    GlobalAvgPool,
-    GlobalMaxPool,
-    LPPool1d,
-    LPPool2d,
-    LPPool3d,
-    MaxPool1d,
-    MaxPool2d,
-    MaxPool3d,
-    MaxUnpool1d,
-    MaxUnpool2d,
-    MaxUnpool3d,
-)
+from fathom.nn.penalties import *
+from fathom.nn.pooling import *
 from fathom.nn.positional import (
     LearnedPositionalEncoding,
     RotaryEmbedding,
     SinusoidalPositionalEncoding,
     alibi_bias,
 )
-from fathom.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
-from fathom.nn.residual import (
-    LayerScale,
-    Residual,
-)
+from fathom.nn.recurrent import *
+from fathom.nn.resample import *
+from fathom.nn.residual import *
+from fathom.nn.separable import *
 from fathom.nn.spec import from_spec, to_spec
 from fathom.nn.summary import Summary
-from fathom.nn.transformer import (
-    FeedForward,
-    Transformer,
-    TransformerDecoder,
-    TransformerDecoderLayer,
-    TransformerEncoder,
-    TransformerEncoderLayer,
-)
+from fathom.nn.transformer import *
 
 __all__ = [
-    "CELU",
-    "ELU",
-    "GEGLU",
-    "GELU",
-    "GLU",
-    "GRU",
-    "LSTM",
-    "RNN",
-    "SELU",
-    "AdaptiveAvgPool1d",
-    "AdaptiveAvgPool2d",
-    "AdaptiveAvgPool3d",
-    "AdaptiveLogSoftmaxWithLoss",
-    "AdaptiveMaxPool1d",
-    "AdaptiveMaxPool2d",
-    "AdaptiveMaxPool3d",
-    "AlphaDropout",
-    "AvgPool1d",
-    "AvgPool2d",
-    "AvgPool3d",
-    "BCELoss",
-    "BCEWithLogitsLoss",
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "BatchNorm3d",
-    "Bilinear",
-    "CTCLoss",
-    "ContrastiveLoss",
-    "Conv1d",
-    "Conv2d",
-    "Conv3d",
-    "ConvTranspose1d",
-    "ConvTranspose2d",
-    "ConvTranspose3d",
-    "CoordinateMLP",
-    "CosineEmbeddingLoss",
-    "CosineSimilarity",
-    "CrossEntropyLoss",
-    "DIoULoss",
-    "DepthwiseConv1d",
-    "DepthwiseConv2d",
-    "DistillationLoss",
-    "DropBlock2d",
-    "DropPath",
-    "Dropout",
-    "Dropout1d",
-    "Dropout2d",
-    "Dropout3d",
     "Embedding",
     "EmbeddingBag",
-    "Entmax15",
-    "Exponential",
-    "FeatureAlphaDropout",
-    "FeedForward",
-    "Flatten",
-    "FocalLoss",
-    "FourierFeatures",
-    "FrozenBatchNorm2d",
-    "GIoULoss",
-    "GRUCell",
-    "Gate",
-    "GaussianNLLLoss",
-    "GlobalAvgPool",
-    "GlobalMaxPool",
-    "GroupNorm",
-    "GumbelSoftmax",
-    "Hardshrink",
-    "Hardsigmoid",
-    "Hardswish",
-    "Hardtanh",
-    "HingeEmbeddingLoss",
-    "HingeLoss",
-    "HuberLoss",
-    "Identity",
-    "InfoNCELoss",
-    "InstanceNorm1d",
-    "InstanceNorm2d",
-    "InstanceNorm3d",
-    "IoULoss",
-    "KLDivLoss",
-    "L1Loss",
-    "LPPool1d",
-    "LPPool2d",
-    "LPPool3d",
-    "LSTMCell",
-    "LayerNorm",
-    "LayerScale",
-    "LazyBatchNorm1d",
-    "LazyBatchNorm2d",
-    "LazyBatchNorm3d",
-    "LazyConv1d",
-    "LazyConv2d",
-    "LazyConv3d",
-    "LazyLinear",
-    "LeakyReLU",
     "LearnedPositionalEncoding",
-    "Linear",
-    "LinearAttention",
-    "LocalResponseNorm",
-    "LogCoshLoss",
-    "LogSigmoid",
-    "LogSoftmax",
-    "MSELoss",
-    "MarginRankingLoss",
-    "MaxPool1d",
-    "MaxPool2d",
-    "MaxPool3d",
-    "MaxUnpool1d",
-    "MaxUnpool2d",
-    "MaxUnpool3d",
-    "Maxout",
-    "Mish",
-    "MixtureOfExperts",
     "Module",
-    "ModuleDict",
-    "ModuleList",
-    "MultiLabelMarginLoss",
-    "MultiLabelSoftMarginLoss",
-    "MultiMarginLoss",
     "MultiheadAttention",
-    "NLLLoss",
-    "PReLU",
-    "PackedSequence",
-    "PairwiseDistance",
     "Parameter",
-    "PoissonNLLLoss",
-    "QuantileLoss",
-    "RMSNorm",
-    "RNNCell",
-    "RReLU",
-    "ReGLU",
-    "ReLU",
-    "ReLU6",
-    "Residual",
     "RotaryEmbedding",
-    "SeparableConv1d",
-    "SeparableConv2d",
-    "Sequential",
-    "SiLU",
-    "Sigmoid",
-    "SigmoidFocalLoss",
-    "Sign",
     "SinusoidalPositionalEncoding",
-    "SmoothL1Loss",
-    "SoftMarginLoss",
-    "Softmax",
-    "Softmax2d",
-    "Softmin",
-    "Softplus",
-    "Softshrink",
-    "Softsign",
-    "Sparsemax",
-    "SquaredHingeLoss",
-    "SquaredReLU",
-    "Step",
     "Summary",
-    "SwiGLU",
-    "Swish",
-    "SyncBatchNorm",
-    "Tanh",
-    "Tanhshrink",
-    "Threshold",
-    "Transformer",
-    "TransformerDecoder",
-    "TransformerDecoderLayer",
-    "TransformerEncoder",
-    "TransformerEncoderLayer",
-    "TripletMarginLoss",
-    "TripletMarginWithDistanceLoss",
-    "Unflatten",
-    "UninitializedBuffer",
-    "UninitializedParameter",
-    "activation",
     "alibi_bias",
-    "elastic_penalty",
     "from_spec",
     "functional",
     "init",
-    "l1_penalty",
-    "l2_penalty",
-    "linear_attention",
-    "pack_padded_sequence",
-    "pack_sequence",
-    "pad_packed_sequence",
-    "pad_sequence",
-    "proximal_l1",
-    "proximal_l1_",
-    "softmax_features",
-    "spectral_error",
-    "tiled_attention",
     "to_spec",
 ]
+__all__ += activation_layers.__all__
+__all__ += adaptive.__all__
+__all__ += container.__all__
+__all__ += conv.__all__
+__all__ += coordinate.__all__
+__all__ += dropout.__all__
+__all__ += efficient.__all__
+__all__ += frozen.__all__
+__all__ += gate.__all__
+__all__ += lazy.__all__
+__all__ += linear.__all__
+__all__ += losses.__all__
+__all__ += moe.__all__
+__all__ += norm.__all__
+__all__ += packing.__all__
+__all__ += padding.__all__
+__all__ += penalties.__all__
+__all__ += pooling.__all__
+__all__ += recurrent.__all__
+__all__ += resample.__all__
+__all__ += residual.__all__
+__all__ += separable.__all__
+__all__ += transformer.__all__

@@ -12,10 +12,56 @@ from fathom.activations import formulas, groups
 from fathom.engine.errors import ArgumentError, ShapeError, mark_axes, suggest
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.nn import functional as F
-from fathom.nn.checks import positive
+from fathom.nn.checks import alike, flag, number, positive, whole
 from fathom.nn.linear import Identity
 from fathom.nn.module import Module
 from fathom.nn.parameter import Parameter
+from fathom.ops.checks import need_axes
+from fathom.ops.create import as_tensor
+
+__all__ = [
+    "CELU",
+    "ELU",
+    "GEGLU",
+    "GELU",
+    "GLU",
+    "SELU",
+    "Entmax15",
+    "Exponential",
+    "GumbelSoftmax",
+    "Hardshrink",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "LeakyReLU",
+    "LogSigmoid",
+    "LogSoftmax",
+    "Maxout",
+    "Mish",
+    "PReLU",
+    "RReLU",
+    "ReGLU",
+    "ReLU",
+    "ReLU6",
+    "SiLU",
+    "Sigmoid",
+    "Sign",
+    "Softmax",
+    "Softmax2d",
+    "Softmin",
+    "Softplus",
+    "Softshrink",
+    "Softsign",
+    "Sparsemax",
+    "SquaredReLU",
+    "Step",
+    "SwiGLU",
+    "Swish",
+    "Tanh",
+    "Tanhshrink",
+    "Threshold",
+    "activation",
+]
 
 
 class Elementwise(Module):
@@ -28,7 +74,8 @@ class Elementwise(Module):
         super().__init__()
 
     def forward(self, x: TensorLike) -> Tensor:
-        return type(self).formula(x, *(getattr(self, name) for name in self.options))
+        options = (getattr(self, name) for name in self.options)
+        return type(self).formula(as_tensor(x), *options)
 
     def config(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.options}
@@ -90,11 +137,12 @@ class Hardtanh(Elementwise):
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
-        if not min_val < max_val:
+        self.min_val = number(min_val, "min_val", self)
+        self.max_val = number(max_val, "max_val", self)
+        if not self.min_val < self.max_val:
             raise ArgumentError(
                 f"Hardtanh: min_val must be below max_val; received {min_val} and {max_val}"
             )
-        self.min_val, self.max_val = float(min_val), float(max_val)
 
 
 class LeakyReLU(Elementwise):
@@ -105,7 +153,7 @@ class LeakyReLU(Elementwise):
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__()
-        self.negative_slope = float(negative_slope)
+        self.negative_slope = number(negative_slope, "negative_slope", self)
 
 
 class RReLU(Elementwise):
@@ -117,12 +165,12 @@ class RReLU(Elementwise):
         self, lower: float = 1.0 / 8.0, upper: float = 1.0 / 3.0, inplace: bool = False
     ) -> None:
         super().__init__()
+        self.lower, self.upper = number(lower, "lower", self), number(upper, "upper", self)
         if not 0.0 <= lower <= upper:
             raise ArgumentError(f"RReLU: needs 0 <= lower <= upper; received {lower} and {upper}")
-        self.lower, self.upper = float(lower), float(upper)
 
     def forward(self, x: TensorLike) -> Tensor:
-        return F.rrelu(x, self.lower, self.upper, self.training)
+        return F.rrelu(as_tensor(x), self.lower, self.upper, self.training)
 
 
 class ELU(Elementwise):
@@ -133,7 +181,7 @@ class ELU(Elementwise):
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
-        self.alpha = float(alpha)
+        self.alpha = number(alpha, "alpha", self)
 
 
 class CELU(Elementwise):
@@ -144,9 +192,9 @@ class CELU(Elementwise):
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
+        self.alpha = number(alpha, "alpha", self)
         if not alpha:
-            raise ArgumentError("CELU: alpha must not be 0")
-        self.alpha = float(alpha)
+            raise ArgumentError("CELU: alpha must not be 0; received 0")
 
 
 class SELU(Elementwise):
@@ -174,7 +222,7 @@ class GELU(Elementwise):
         self.approximate = approximate
 
     def forward(self, x: TensorLike) -> Tensor:
-        return self.KINDS[self.approximate](x)
+        return self.KINDS[self.approximate](as_tensor(x))
 
     def config(self) -> dict[str, Any]:
         return {"approximate": self.approximate}
@@ -195,12 +243,16 @@ class Swish(Module):
 
     def __init__(self, beta: float = 1.0, learnable: bool = False) -> None:
         super().__init__()
-        self.initial, self.learnable = float(beta), bool(learnable)
+        self.initial, self.learnable = (
+            number(beta, "beta", self),
+            flag(learnable, "learnable", self),
+        )
         start: Any = self.initial
         self.beta: Any = Parameter(np.asarray(start, np.float32)) if learnable else start
 
     def forward(self, x: TensorLike) -> Tensor:
-        return formulas.swish(x, self.beta)
+        a = alike(self, x, self.beta) if self.learnable else as_tensor(x)
+        return formulas.swish(a, self.beta)
 
     def config(self) -> dict[str, Any]:
         return {"beta": self.initial, "learnable": self.learnable}
@@ -226,10 +278,10 @@ class Softplus(Elementwise):
 
     def __init__(self, beta: float = 1.0, threshold: float | None = None) -> None:
         super().__init__()
+        self.beta = number(beta, "beta", self)
         if not beta:
-            raise ArgumentError("Softplus: beta must not be 0")
-        self.beta = float(beta)
-        self.threshold = None if threshold is None else float(threshold)
+            raise ArgumentError("Softplus: beta must not be 0; received 0")
+        self.threshold = None if threshold is None else number(threshold, "threshold", self)
 
 
 class Softsign(Elementwise):
@@ -255,9 +307,7 @@ class _Shrink(Elementwise):
 
     def __init__(self, lambd: float = 0.5) -> None:
         super().__init__()
-        if not lambd >= 0:
-            raise ArgumentError(f"{type(self).__name__}: lambd must be >= 0; received {lambd!r}")
-        self.lambd = float(lambd)
+        self.lambd = number(lambd, "lambd", self, 0.0)
 
 
 class Hardshrink(_Shrink):
@@ -280,7 +330,10 @@ class Threshold(Elementwise):
 
     def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
         super().__init__()
-        self.threshold, self.value = float(threshold), float(value)
+        self.threshold, self.value = (
+            number(threshold, "threshold", self),
+            number(value, "value", self),
+        )
 
 
 class Exponential(Elementwise):
@@ -302,18 +355,18 @@ class PReLU(Module):
 
     def __init__(self, num_parameters: int | Sequence[int] = 1, init: float = 0.25) -> None:
         super().__init__()
-        self.per_element = not hasattr(num_parameters, "__index__")
+        self.per_element = isinstance(num_parameters, list | tuple)
         sizes: Any = num_parameters if self.per_element else (num_parameters,)
         self.shape = tuple(positive(n, "num_parameters", "PReLU") for n in sizes)
-        self.init = float(init)
+        self.init = number(init, "init", self)
         self.weight = Parameter(np.full(self.shape, init, np.float32))
 
     def forward(self, x: TensorLike) -> Tensor:
-        return F.prelu(x, self.weight) if not self.per_element else self._each(x)
+        a = alike(self, x, self.weight)
+        return F.prelu(a, self.weight) if not self.per_element else self._each(a)
 
     def _each(self, x: Any) -> Tensor:
-        a = x if isinstance(x, Tensor) else Tensor(x)
-        k = len(self.shape)
+        a, k = as_tensor(x), len(self.shape)
         if tuple(a.shape[a.ndim - k :]) != self.shape:
             raise ShapeError(
                 f"PReLU: slopes {self.shape} must be the last axes of the input "
@@ -326,6 +379,16 @@ class PReLU(Module):
         return {"num_parameters": shape, "init": self.init}
 
 
+def with_axes(layer: Module, x: TensorLike) -> Tensor:
+    """An input that has an axis to work along."""
+    a = as_tensor(x)
+    if not a.ndim:
+        raise ShapeError(
+            f"{type(layer).__name__}: needs an axis to work along; received a single number"
+        )
+    return a
+
+
 # -- along an axis -------------------------------------------------------------------------------
 
 
@@ -336,14 +399,10 @@ class AlongAxis(Module):
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
-        if isinstance(dim, bool) or not hasattr(dim, "__index__"):
-            raise ArgumentError(
-                f"{type(self).__name__}: dim must be a whole number; received {dim!r}"
-            )
-        self.dim = int(dim)
+        self.dim = whole(dim, "dim", self)
 
     def forward(self, x: TensorLike) -> Tensor:
-        return type(self).function(x, self.dim)
+        return type(self).function(with_axes(self, x), self.dim)
 
     def config(self) -> dict[str, Any]:
         return {"dim": self.dim}
@@ -388,14 +447,10 @@ class Entmax15(AlongAxis):
 class _Tempered(AlongAxis):
     def __init__(self, dim: int = -1, temperature: float = 1.0) -> None:
         super().__init__(dim)
-        if not temperature > 0:
-            raise ArgumentError(
-                f"{type(self).__name__}: temperature must be > 0; received {temperature!r}"
-            )
-        self.temperature = float(temperature)
+        self.temperature = number(temperature, "temperature", self, 0.0, above=True)
 
     def forward(self, x: TensorLike) -> Tensor:
-        return type(self).function(x, self.dim, self.temperature)
+        return type(self).function(as_tensor(x), self.dim, self.temperature)
 
     def config(self) -> dict[str, Any]:
         extra = {"temperature": self.temperature} if self.temperature != 1.0 else {}
@@ -424,7 +479,9 @@ class Softmax2d(Module):
     """Probabilities over the channels of (n, c, h, w) or (c, h, w)."""
 
     def forward(self, x: TensorLike) -> Tensor:
-        return F.softmax(x, -3)
+        a = as_tensor(x)
+        need_axes("Softmax2d", "the input", a, (3, 4), "(n, c, h, w) or (c, h, w)")
+        return F.softmax(a, -3)
 
 
 class Maxout(Module):
@@ -433,10 +490,10 @@ class Maxout(Module):
 
     def __init__(self, pieces: int = 2, dim: int = -1) -> None:
         super().__init__()
-        self.pieces, self.dim = positive(pieces, "pieces", "Maxout"), int(dim)
+        self.pieces, self.dim = positive(pieces, "pieces", "Maxout"), whole(dim, "dim", self)
 
     def forward(self, x: TensorLike) -> Tensor:
-        return groups.maxout(x, self.pieces, self.dim)
+        return groups.maxout(with_axes(self, x), self.pieces, self.dim)
 
     def config(self) -> dict[str, Any]:
         return {"pieces": self.pieces, "dim": self.dim}
@@ -450,11 +507,11 @@ class GumbelSoftmax(Module):
 
     def __init__(self, tau: float = 1.0, hard: bool = False, dim: int = -1) -> None:
         super().__init__()
-        if not tau > 0:
-            raise ArgumentError(f"GumbelSoftmax: tau must be > 0; received {tau!r}")
-        self.tau, self.hard, self.dim = float(tau), bool(hard), int(dim)
+        self.tau = number(tau, "tau", self, 0.0, above=True)
+        self.hard, self.dim = flag(hard, "hard", self), whole(dim, "dim", self)
 
     def forward(self, x: TensorLike) -> Tensor:
+        x = as_tensor(x)
         if self.training:
             return F.gumbel_softmax(x, self.tau, self.hard, self.dim)
         soft = groups.softmax(x, self.dim, self.tau)

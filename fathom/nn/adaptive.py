@@ -9,7 +9,7 @@ import numpy as np
 
 from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
 from fathom.engine.tensor import Tensor, TensorLike
-from fathom.nn.checks import positive
+from fathom.nn.checks import flag, number, positive, whole_numbers
 from fathom.nn.container import ModuleList, Sequential
 from fathom.nn.linear import Linear
 from fathom.nn.module import Module
@@ -19,6 +19,10 @@ from fathom.ops.elementwise import where
 from fathom.ops.index import gather
 from fathom.ops.loss import check_labels, log_softmax
 from fathom.ops.shape import concatenate
+
+__all__ = [
+    "AdaptiveLogSoftmaxWithLoss",
+]
 
 
 class ASMoutput(NamedTuple):
@@ -59,16 +63,15 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         name = "AdaptiveLogSoftmaxWithLoss"
         self.in_features = positive(in_features, "in_features", name)
         self.n_classes = positive(n_classes, "n_classes", name)
-        limits = [positive(c, "cutoffs", name) for c in cutoffs]
+        limits = [positive(c, "cutoffs", name) for c in whole_numbers(cutoffs, "cutoffs", name)]
         if not limits or limits != sorted(set(limits)) or limits[-1] >= self.n_classes:
             raise ArgumentError(
                 f"{name}: cutoffs must rise and stay below n_classes={n_classes}; "
                 f"received {list(cutoffs)}"
             )
-        if not div_value > 0:
-            raise ArgumentError(f"{name}: div_value must be > 0; received {div_value!r}")
         self.cutoffs = [*limits, self.n_classes]
-        self.div_value, self.head_bias = float(div_value), bool(head_bias)
+        self.div_value = number(div_value, "div_value", self, 0.0, above=True)
+        self.head_bias = flag(head_bias, "head_bias", self)
         self.shortlist, clusters = limits[0], len(limits)
         self.head = Linear(self.in_features, self.shortlist + clusters, bias=self.head_bias)
         self.tail = ModuleList()

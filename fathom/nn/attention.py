@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.nn import functional as F
 from fathom.nn import init
-from fathom.nn.checks import positive
+from fathom.nn.checks import flag, positive
+from fathom.nn.dropout import probability
 from fathom.nn.linear import Linear
 from fathom.nn.module import Module
 from fathom.nn.parameter import Parameter
@@ -22,6 +25,71 @@ from fathom.ops.elementwise import where
 from fathom.ops.products import swap
 from fathom.ops.reduce import mean
 from fathom.ops.shape import broadcast_to, concatenate, reshape, transpose
+
+
+class KeyValueCache:
+    """Keys and values of the tokens an attention has read, (n, heads, length, head_dim).
+
+    What a causal attention computed for a token does not change with the tokens behind it, so
+    one more token costs one row. The memory doubles when it is full.
+    """
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._store: Any = None  # keys and values, (2, n, heads, room, head_dim)
+
+    def extend(self, keys: Any, values: Any) -> tuple[Any, Any]:
+        """Append those of new tokens; returns all there are."""
+        new = keys.shape[-2]
+        if keys.requires_grad or values.requires_grad:
+            raise ArgumentError(
+                "KeyValueCache: gradients do not pass through stored keys and values",
+                fix="with fathom.no_grad(): ...",
+            )
+        self._make_room(keys, self.length + new)
+        for store, given in zip(self._store, (keys, values), strict=True):
+            store[..., self.length : self.length + new, :] = given.value()
+        self.length += new
+        keys, values = (Tensor(store[..., : self.length, :]) for store in self._store)
+        return keys, values
+
+    def _make_room(self, keys: Any, length: int) -> None:
+        old = self._store
+        n, heads, _, width = keys.shape
+        if old is not None and old.shape[1] != n:
+            raise ShapeError(f"KeyValueCache: holds a batch of {old.shape[1]}; received one of {n}")
+        if old is None or old.shape[3] < length:
+            self._store = np.empty((2, n, heads, max(2 * length, 16), width), keys.dtype)
+            if old is not None:
+                self._store[..., : self.length, :] = old[..., : self.length, :]
+
+
+@contextmanager
+def key_value_cache(model: Module) -> Iterator[list[KeyValueCache]]:
+    """Inside, every self-attention of `model` remembers the tokens it has read.
+
+    Each call then takes the tokens that are new only, and its causal mask and its rotary or
+    ALiBi positions go on where the last call ended; positions that are added to the input take
+    an `offset`. Not for training. Yields the caches, one an attention; they are gone behind it.
+
+    >>> import fathom
+    >>> layer, x = MultiheadAttention(8, 2, batch_first=True, rotary=True), fathom.randn(1, 5, 8)
+    >>> with fathom.no_grad(), key_value_cache(layer):
+    ...     parts = [layer(t, t, t, is_causal=True)[0] for t in (x[:, :3], x[:, 3:])]
+    >>> whole = layer(x, x, x, is_causal=True)[0]
+    >>> bool(abs(fathom.concatenate(parts, 1) - whole).max() < 1e-6)
+    True
+    """
+    attentions = [layer for layer in model.modules() if isinstance(layer, MultiheadAttention)]
+    before = [layer.cache for layer in attentions]
+    caches = [KeyValueCache() for _ in attentions]
+    try:
+        for layer, cache in zip(attentions, caches, strict=True):
+            layer.cache = cache
+        yield caches
+    finally:
+        for layer, old in zip(attentions, before, strict=True):
+            layer.cache = old
 
 
 class MultiheadAttention(Module):
@@ -49,6 +117,7 @@ class MultiheadAttention(Module):
     """
 
     builds_children = True
+    cache: KeyValueCache | None = None  # set by `key_value_cache`
 
     def __init__(
         self,
@@ -72,15 +141,16 @@ class MultiheadAttention(Module):
             raise ArgumentError(
                 f"{kind}: embed_dim {embed_dim} must be a multiple of num_heads {num_heads}"
             )
-        if not 0.0 <= dropout <= 1.0:
-            raise ArgumentError(f"{kind}: dropout is a probability in [0, 1]; received {dropout!r}")
         self.head_dim = self.embed_dim // self.num_heads
-        self.dropout, self.bias = float(dropout), bool(bias)
-        self.add_zero_attn, self.batch_first = bool(add_zero_attn), bool(batch_first)
+        self.dropout = probability(dropout, kind, "dropout")
+        self.bias = flag(bias, "bias", kind)
+        self.add_zero_attn = flag(add_zero_attn, "add_zero_attn", kind)
+        self.batch_first = flag(batch_first, "batch_first", kind)
+        flag(rotary, "rotary", kind)
         self.kdim = self.embed_dim if kdim is None else positive(kdim, "kdim", kind)
         self.vdim = self.embed_dim if vdim is None else positive(vdim, "vdim", kind)
-        self.alibi = bool(alibi)
-        self._make_parameters(bool(add_bias_kv))
+        self.alibi = flag(alibi, "alibi", kind)
+        self._make_parameters(flag(add_bias_kv, "add_bias_kv", kind))
         self.rotary = RotaryEmbedding(self.head_dim) if rotary else None
 
     @property
@@ -143,10 +213,16 @@ class MultiheadAttention(Module):
         given = tuple(operand(x) for x in (query, key, value))
         single = self._check(*given)
         n = 1 if single else given[0].shape[0 if self.batch_first else 1]
-        q, k, v = self._project(*(self._batched(x, single) for x in self._distinct(given)))
+        distinct = self._distinct(given)
+        cache = self.cache if len(distinct) == 1 else None  # other attention reads what it is given
+        read = 0 if cache is None else cache.length
+        q, k, v = self._project(*(self._batched(x, single) for x in distinct), read=read)
+        if cache is not None:
+            k, v = cache.extend(k, v)
         length = q.shape[-2]
         k, v, extra = self._more_keys(k, v, n)
-        mask = self._mask(attn_mask, key_padding_mask, is_causal, (n, length, k.shape[-2]), extra)
+        shape = (n, length, k.shape[-2])
+        mask = self._mask(attn_mask, key_padding_mask, is_causal, shape, extra, read)
         if mask is not None and mask.dtype.kind == "f":
             mask = mask.astype(q.dtype)
         dropout = self.dropout if self.training else 0.0
@@ -203,8 +279,8 @@ class MultiheadAttention(Module):
             return reshape(x, (1, *x.shape))
         return x if self.batch_first else transpose(x, 0, 1)
 
-    def _project(self, *given: Any) -> list[Any]:
-        """Queries, keys and values by head, (n, heads, time, head_dim)."""
+    def _project(self, *given: Any, read: int = 0) -> list[Any]:
+        """Queries, keys and values by head, (n, heads, time, head_dim), behind `read` tokens."""
         e, bias = self.embed_dim, self.in_proj_bias
         if len(given) == 1:
             whole = F.linear(given[0], self.in_proj_weight, bias)
@@ -218,7 +294,7 @@ class MultiheadAttention(Module):
             parts = [F.linear(x, w, b) for x, w, b in zip(given, weights, shifts, strict=True)]
         heads = [self._split(p) for p in parts]
         if self.rotary is not None:
-            heads[:2] = [self.rotary(h) for h in heads[:2]]
+            heads[:2] = [self.rotary(h, read) for h in heads[:2]]
         return heads
 
     def _split(self, x: Any) -> Any:
@@ -237,14 +313,20 @@ class MultiheadAttention(Module):
         return k, v, k.shape[-2] - before
 
     def _mask(
-        self, attn: Any, padding: Any, causal: bool, shape: tuple[int, int, int], extra: int
+        self,
+        attn: Any,
+        padding: Any,
+        causal: bool,
+        shape: tuple[int, int, int],
+        extra: int,
+        read: int = 0,
     ) -> Any:
         """One mask in the convention of the function: True may attend, floats are added."""
         n, length, total = shape
         source = total - extra
         masks = []
         if causal and attn is None:
-            masks.append(np.tri(length, source, dtype=bool))
+            masks.append(np.tri(length, source, read, dtype=bool))
         if attn is not None:
             masks.append(self._attention_mask(operand(attn), n, length, source))
         if padding is not None:

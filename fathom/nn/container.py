@@ -8,6 +8,12 @@ from typing import Any
 from fathom.engine.errors import ArgumentError, suggest
 from fathom.nn.module import Module
 
+__all__ = [
+    "ModuleDict",
+    "ModuleList",
+    "Sequential",
+]
+
 
 class Sequential(Module):
     """Layers one after the other.

@@ -1,8 +1,7 @@
-"""Convolutions, transposed ones, and the cheap ones: depthwise and separable."""
+"""Convolutions and transposed ones; the cheap ones are in `separable`."""
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,12 +10,27 @@ from fathom.engine.errors import ArgumentError, suggest
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.nn import functional as F
 from fathom.nn import init
-from fathom.nn.checks import positive
+from fathom.nn.checks import alike, flag, positive, whole_numbers
 from fathom.nn.lazy import fan_bound, parameter, settle
 from fathom.nn.module import Module
 from fathom.nn.parameter import Parameter
 from fathom.ops.checks import sizes
 from fathom.ops.padding import pad
+
+__all__ = [
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
+    "LazyConv1d",
+    "LazyConv2d",
+    "LazyConv3d",
+    "LazyConvTranspose1d",
+    "LazyConvTranspose2d",
+    "LazyConvTranspose3d",
+]
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
@@ -24,6 +38,22 @@ PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 def plain(value: Any) -> Any:
     """Tuples as lists, for a config that survives JSON; one number stays one number."""
     return [int(v) for v in value] if isinstance(value, tuple | list) else value
+
+
+def check_padding(name: str, padding: Any, stride: tuple[int, ...]) -> Any:
+    """Widths for every axis, or "same" or "valid"."""
+    if not isinstance(padding, str):
+        return sizes(name, "padding", padding, len(stride), 0)
+    if padding not in ("same", "valid"):
+        raise ArgumentError(
+            f"{name}: padding is a number, one for each axis, 'same' or 'valid'; "
+            f"received {padding!r}"
+        )
+    if padding == "same" and any(s != 1 for s in stride):
+        raise ArgumentError(
+            f"{name}: padding='same' needs stride 1; received {stride}", fix="give numbers"
+        )
+    return padding
 
 
 class _Window(Module):
@@ -59,20 +89,7 @@ class _Window(Module):
                 fix=suggest(str(padding_mode), PADDING_MODES),
             )
         self.padding_mode = padding_mode
-        if isinstance(padding, str):
-            if padding not in ("same", "valid"):
-                raise ArgumentError(
-                    f"{name}: padding is a number, one for each axis, 'same' or 'valid'; "
-                    f"received {padding!r}"
-                )
-            if padding == "same" and any(s != 1 for s in self.stride):
-                raise ArgumentError(
-                    f"{name}: padding='same' needs stride 1; received {self.stride}",
-                    fix="give numbers",
-                )
-            self.padding: Any = padding
-        else:
-            self.padding = sizes(name, "padding", padding, rank, 0)
+        self.padding: Any = check_padding(name, padding, self.stride)
         for key in ("in_channels", "out_channels"):
             if getattr(self, key) % self.groups:
                 raise ArgumentError(
@@ -88,9 +105,9 @@ class _Window(Module):
         return (first, second // self.groups, *self.kernel_size)
 
     def _make(self, bias: bool) -> None:
-        known = bool(self.in_channels)
+        known = self.in_channels > 0
         self.weight = parameter(self._shape(), known)
-        if bias:
+        if flag(bias, "bias", self):
             self.bias = parameter((self.out_channels,), known)
         else:
             self.register_parameter("bias", None)
@@ -162,6 +179,7 @@ class _Conv(_Window):
 
     def forward(self, x: TensorLike) -> Tensor:
         self._settle(x)
+        x = alike(self, x, self.weight)
         function = (F.conv1d, F.conv2d, F.conv3d)[self.rank - 1]
         padding = self.padding
         if self.padding_mode != "zeros":
@@ -279,6 +297,7 @@ class _ConvTranspose(_Window):
 
     def forward(self, x: TensorLike, output_size: Any = None) -> Tensor:
         self._settle(x)
+        x = alike(self, x, self.weight)
         function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[self.rank - 1]
         extra = self.output_padding if output_size is None else self._extra(x, output_size)
         return function(x, self.weight, self.bias, self.stride, self.padding, extra, self.groups,
@@ -287,7 +306,9 @@ class _ConvTranspose(_Window):
     def _extra(self, x: Any, output_size: Any) -> tuple[int, ...]:
         """The output_padding that gives the size asked for."""
         name, spatial = type(self).__name__, np.shape(x)[-self.rank :]
-        wanted = sizes(name, "output_size", tuple(output_size)[-self.rank :], self.rank)
+        if not hasattr(output_size, "__index__"):
+            output_size = whole_numbers(output_size, "output_size", self)[-self.rank :]
+        wanted = sizes(name, "output_size", output_size, self.rank)
         least = tuple(
             (n - 1) * s - 2 * p + d * (k - 1) + 1
             for n, s, p, d, k in zip(
@@ -330,125 +351,44 @@ class ConvTranspose3d(_ConvTranspose):
     rank = 3
 
 
-# -- cheap convolutions --------------------------------------------------------------------------
-
-
-class _Depthwise(_Conv):
+class _LazyConvTranspose(_ConvTranspose):
     def __init__(
         self,
-        in_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        depth_multiplier: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-    ) -> None:
-        name = type(self).__name__
-        channels = positive(in_channels, "in_channels", name)
-        multiplier = positive(depth_multiplier, "depth_multiplier", name)
-        super().__init__(
-            channels, channels * multiplier, kernel_size, stride, padding, dilation, channels,
-            bias, padding_mode,
-        )  # fmt: skip
-        self.depth_multiplier = multiplier
-
-    def config(self) -> dict[str, Any]:
-        found = super().config()
-        del found["out_channels"]
-        found.pop("groups", None)
-        if self.depth_multiplier != 1:
-            found["depth_multiplier"] = self.depth_multiplier
-        return found
-
-
-class DepthwiseConv1d(_Depthwise):
-    """Each channel has filters of its own: (n, c, l) -> (n, c * depth_multiplier, l')."""
-
-    rank = 1
-
-
-class DepthwiseConv2d(_Depthwise):
-    """Each channel has filters of its own (Sifre and Mallat, 2013; Chollet, 2017).
-
-    (n, c, h, w) -> (n, c * depth_multiplier, h', w'), with k^2 weights for each output channel
-    in place of k^2 c. The same as `Conv2d` with groups=in_channels.
-    """
-
-    rank = 2
-
-
-class _Separable(Module):
-    rank: ClassVar[int]
-
-    def __init__(
-        self,
-        in_channels: int,
         out_channels: int,
         kernel_size: Any,
         stride: Any = 1,
         padding: Any = 0,
-        dilation: Any = 1,
-        depth_multiplier: int = 1,
+        output_padding: Any = 0,
+        groups: int = 1,
         bias: bool = True,
+        dilation: Any = 1,
+        padding_mode: str = "zeros",
     ) -> None:
-        super().__init__()
-        name, rank = type(self).__name__, self.rank
-        self.in_channels = positive(in_channels, "in_channels", name)
-        self.out_channels = positive(out_channels, "out_channels", name)
-        self.depth_multiplier = positive(depth_multiplier, "depth_multiplier", name)
-        self.kernel_size = sizes(name, "kernel_size", kernel_size, rank)
-        self.stride, self.dilation = (
-            sizes(name, "stride", stride, rank), sizes(name, "dilation", dilation, rank)
+        super().__init__(
+            None, out_channels, kernel_size, stride, padding, output_padding, groups, bias,
+            dilation, padding_mode,
         )  # fmt: skip
-        same = padding in ("same", "valid")
-        self.padding = padding if same else sizes(name, "padding", padding, rank, 0)
-        middle = self.in_channels * self.depth_multiplier
-        self.depthwise = Parameter(np.empty((middle, 1, *self.kernel_size), np.float32))
-        ones = (1,) * rank
-        self.pointwise = Parameter(np.empty((self.out_channels, middle, *ones), np.float32))
-        for weight in (self.depthwise, self.pointwise):
-            bound = fan_bound(weight.shape)
-            init.uniform_(weight, -bound, bound)
-        self.bias: Parameter | None = None
-        if bias:
-            self.bias = Parameter(np.empty(self.out_channels, np.float32))
-            bound = 1.0 / math.sqrt(middle)
-            init.uniform_(self.bias, -bound, bound)
-
-    def forward(self, x: TensorLike) -> Tensor:
-        function = (F.conv1d, F.conv2d)[self.rank - 1]
-        x = function(x, self.depthwise, None, self.stride, self.padding, self.dilation,
-                     self.in_channels)  # fmt: skip
-        return function(x, self.pointwise, self.bias)
-
-    def config(self) -> dict[str, Any]:
-        found = {
-            "in_channels": self.in_channels,
-            "out_channels": self.out_channels,
-            "kernel_size": plain(self.kernel_size),
-            "stride": plain(self.stride),
-            "padding": plain(self.padding),
-            "dilation": plain(self.dilation),
-            "depth_multiplier": self.depth_multiplier,
-        }
-        return found if self.bias is not None else {**found, "bias": False}
 
 
-class SeparableConv1d(_Separable):
-    """A depthwise convolution, then one of width 1 that mixes channels: (n, c, l)."""
+class LazyConvTranspose1d(_LazyConvTranspose, ConvTranspose1d):
+    """A `ConvTranspose1d` whose in_channels are those of its first input."""
 
-    rank = 1
+    becomes = ConvTranspose1d
 
 
-class SeparableConv2d(_Separable):
-    """A depthwise convolution, then a 1x1 one that mixes channels (Chollet, 2017).
+class LazyConvTranspose2d(_LazyConvTranspose, ConvTranspose2d):
+    """A `ConvTranspose2d` whose in_channels are those of its first input.
 
-    k^2 c + c out weights (times depth_multiplier) in place of k^2 c out; the bias comes last.
-
-    >>> sum(p.size for p in SeparableConv2d(16, 16, 3, bias=False).parameters())
-    400
+    >>> import fathom
+    >>> layer = LazyConvTranspose2d(3, 2, stride=2)
+    >>> layer(fathom.zeros(1, 8, 4, 4)).shape, layer.in_channels
+    ((1, 3, 8, 8), 8)
     """
 
-    rank = 2
+    becomes = ConvTranspose2d
+
+
+class LazyConvTranspose3d(_LazyConvTranspose, ConvTranspose3d):
+    """A `ConvTranspose3d` whose in_channels are those of its first input."""
+
+    becomes = ConvTranspose3d

@@ -12,13 +12,19 @@ from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
 from fathom.engine.random import current
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.nn.activation import activation as activation_layer
-from fathom.nn.checks import positive
+from fathom.nn.checks import alike, number, positive, whole, whole_numbers
 from fathom.nn.container import Sequential
 from fathom.nn.linear import Linear
 from fathom.nn.module import Module
 from fathom.ops.checks import one_of, operand
 from fathom.ops.shape import concatenate
 from fathom.ops.trigonometric import cos, sin
+
+__all__ = [
+    "CoordinateMLP",
+    "FourierFeatures",
+    "spectral_error",
+]
 
 
 class FourierFeatures(Module):
@@ -44,9 +50,7 @@ class FourierFeatures(Module):
         self.in_features = positive(in_features, "in_features", "FourierFeatures")
         self.num_frequencies = positive(num_frequencies, "num_frequencies", "FourierFeatures")
         one_of("FourierFeatures", "kind", kind, ("gaussian", "octaves"))
-        if not sigma > 0:
-            raise ArgumentError(f"FourierFeatures: sigma must be > 0; received {sigma!r}")
-        self.sigma, self.kind = float(sigma), kind
+        self.sigma, self.kind = number(sigma, "sigma", self, 0.0, above=True), kind
         self.register_buffer("frequencies", Tensor(self._draw()))
 
     def _draw(self) -> Any:
@@ -62,7 +66,7 @@ class FourierFeatures(Module):
         return 2 * int(self.frequencies.shape[1])
 
     def forward(self, x: TensorLike) -> Tensor:
-        a: Any = operand(x)
+        a: Any = alike(self, x, self.frequencies)
         if not a.ndim or a.shape[-1] != self.in_features:
             raise ShapeError(
                 f"FourierFeatures: needs (..., {self.in_features}) coordinates; received "
@@ -107,9 +111,12 @@ class CoordinateMLP(Module):
         super().__init__()
         self.in_features = positive(in_features, "in_features", "CoordinateMLP")
         self.out_features = positive(out_features, "out_features", "CoordinateMLP")
-        self.hidden = [positive(h, "hidden", "CoordinateMLP") for h in hidden]
-        self.num_frequencies = int(num_frequencies)
-        self.sigma, self.kind, self.activation = float(sigma), kind, activation
+        widths = whole_numbers(hidden, "hidden", self)
+        self.hidden = [positive(h, "hidden", "CoordinateMLP") for h in widths]
+        self.num_frequencies = whole(num_frequencies, "num_frequencies", self, 0)
+        one_of("CoordinateMLP", "kind", kind, ("gaussian", "octaves"))
+        self.sigma = number(sigma, "sigma", self, 0.0, above=True)
+        self.kind, self.activation = kind, activation
         layers: list[Module] = []
         width = self.in_features
         if self.num_frequencies:

@@ -6,6 +6,8 @@ All draw from the stream "dropout" of the current `Random`, and change nothing i
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,16 +16,29 @@ from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
 from fathom.engine.random import current
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.nn import functional as F
-from fathom.nn.checks import positive
+from fathom.nn.checks import flag, positive
 from fathom.nn.module import Module
 from fathom.ops.checks import floats
 from fathom.ops.create import as_tensor
 
+__all__ = [
+    "AlphaDropout",
+    "DropBlock1d",
+    "DropBlock2d",
+    "DropBlock3d",
+    "DropPath",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "FeatureAlphaDropout",
+]
 
-def probability(p: Any, name: str) -> float:
+
+def probability(p: Any, owner: str, name: str = "p") -> float:
     """A share between 0 and 1."""
     if isinstance(p, bool) or not isinstance(p, int | float | np.number) or not 0.0 <= p <= 1.0:
-        raise ArgumentError(f"{name}: p is a probability in [0, 1]; received {p!r}")
+        raise ArgumentError(f"{owner}: {name} is a probability in [0, 1]; received {p!r}")
     return float(p)
 
 
@@ -45,7 +60,7 @@ class Dropout(_Dropping):
 
     def __init__(self, p: float = 0.5, inplace: bool = False, *, classic: bool = False) -> None:
         super().__init__(p)
-        self.classic = bool(classic)
+        self.classic = flag(classic, "classic", self)
 
     def forward(self, x: TensorLike) -> Tensor:
         if not self.classic:
@@ -101,7 +116,10 @@ class FeatureAlphaDropout(_Dropping):
     """`AlphaDropout` of whole channels; (n, c, ...)."""
 
     def forward(self, x: TensorLike) -> Tensor:
-        return F.feature_alpha_dropout(x, self.p, self.training)
+        a = as_tensor(x)
+        if a.ndim < 2:
+            raise ShapeError(f"FeatureAlphaDropout: needs (n, c, ...); received shape {a.shape}")
+        return F.feature_alpha_dropout(a, self.p, self.training)
 
 
 class DropPath(_Dropping):
@@ -139,22 +157,20 @@ class DropPath(_Dropping):
         return {"p": self.p, "mode": self.mode}
 
 
-class DropBlock2d(_Dropping):
-    """Square regions of a feature map dropped; (n, c, h, w) (Ghiasi, Lin and Le, 2018).
-
-    Centres are drawn with the probability at which a share of about p is covered by squares of
-    `block_size`; what stays is scaled so that the mean of the mask is 1.
-    """
+class _DropBlock(_Dropping):
+    rank: ClassVar[int]
+    layout: ClassVar[str]
 
     def __init__(self, p: float = 0.1, block_size: int = 7) -> None:
         super().__init__(p)
-        self.block_size = positive(block_size, "block_size", "DropBlock2d")
+        self.block_size = positive(block_size, "block_size", self)
 
     def forward(self, x: TensorLike) -> Tensor:
         a: Any = as_tensor(x)
-        floats("DropBlock2d", a)
-        if a.ndim != 4:
-            raise ShapeError(f"DropBlock2d: needs (n, c, h, w); received shape {a.shape}")
+        name = type(self).__name__
+        floats(name, a)
+        if a.ndim != self.rank + 2:
+            raise ShapeError(f"{name}: needs {self.layout}; received shape {a.shape}")
         if not self.training or self.p == 0.0:
             return a
         keep = self._mask(a.shape)
@@ -162,21 +178,44 @@ class DropBlock2d(_Dropping):
         return a * (keep * a.dtype.type(1.0 / kept if kept else 0.0))
 
     def _mask(self, shape: tuple[int, ...]) -> Any:
-        """True where an element stays: everything outside of the drawn squares."""
-        n, c, h, w = shape
-        size = self.block_size
-        if size > min(h, w):
+        """True where an element stays: everything outside of the drawn blocks."""
+        size, spatial = self.block_size, shape[2:]
+        if size > min(spatial):
             raise ShapeError(
-                f"DropBlock2d: block_size={size} does not fit into {mark_axes(shape, [2, 3])}"
+                f"{type(self).__name__}: block_size={size} does not fit into "
+                f"{mark_axes(shape, range(2, len(shape)))}"
             )
-        rows, columns = h - size + 1, w - size + 1
-        share = min(1.0, self.p * h * w / (size * size * rows * columns))
-        corners = current().stream("dropout").bernoulli(share, (n, c, rows, columns))
+        counts = tuple(n - size + 1 for n in spatial)
+        blocks = size**self.rank * math.prod(counts)
+        share = min(1.0, self.p * math.prod(spatial) / blocks)
+        corners = current().stream("dropout").bernoulli(share, (*shape[:2], *counts))
         dropped = np.zeros(shape, bool)
-        for i in range(size):
-            for j in range(size):
-                dropped[:, :, i : i + rows, j : j + columns] |= corners
+        for start in itertools.product(range(size), repeat=self.rank):
+            inside = (slice(i, i + n) for i, n in zip(start, counts, strict=True))
+            dropped[(slice(None), slice(None), *inside)] |= corners
         return ~dropped
 
     def config(self) -> dict[str, Any]:
         return {"p": self.p, "block_size": self.block_size}
+
+
+class DropBlock1d(_DropBlock):
+    """Stretches of `block_size` elements dropped; (n, c, l). See `DropBlock2d`."""
+
+    rank, layout = 1, "(n, c, l)"
+
+
+class DropBlock2d(_DropBlock):
+    """Square regions of a feature map dropped; (n, c, h, w) (Ghiasi, Lin and Le, 2018).
+
+    Corners are drawn with the probability at which a share of about p is covered by squares of
+    `block_size`; what stays is scaled so that the mean of the mask is 1.
+    """
+
+    rank, layout = 2, "(n, c, h, w)"
+
+
+class DropBlock3d(_DropBlock):
+    """Cubes of `block_size` elements along each edge dropped; (n, c, d, h, w)."""
+
+    rank, layout = 3, "(n, c, d, h, w)"

@@ -10,7 +10,7 @@ import numpy as np
 from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.nn import functional as F
-from fathom.nn.checks import positive
+from fathom.nn.checks import flag, positive
 from fathom.nn.linear import Linear
 from fathom.nn.module import Module
 from fathom.ops.checks import floats, one_of, operand
@@ -20,6 +20,13 @@ from fathom.ops.products import swap
 from fathom.ops.reduce import max as max_
 from fathom.ops.reduce import sum as sum_
 from fathom.ops.shape import concatenate, reshape, transpose
+
+__all__ = [
+    "LinearAttention",
+    "linear_attention",
+    "softmax_features",
+    "tiled_attention",
+]
 
 # -- exact attention in tiles ----------------------------------------------------------------------
 
@@ -189,7 +196,8 @@ class LinearAttention(Module):
                 f"{num_heads}"
             )
         one_of("LinearAttention", "feature", feature, ("elu", "relu", "exp"))
-        self.bias, self.is_causal, self.feature = bool(bias), bool(is_causal), feature
+        self.bias, self.feature = flag(bias, "bias", self), feature
+        self.is_causal = flag(is_causal, "is_causal", self)
         self.in_proj = Linear(self.embed_dim, 3 * self.embed_dim, self.bias)
         self.out_proj = Linear(self.embed_dim, self.embed_dim, self.bias)
 

@@ -10,7 +10,7 @@ from fathom.engine.errors import ArgumentError, ShapeError
 from fathom.engine.tensor import Tensor, TensorLike, mark_written
 from fathom.nn import functional as F
 from fathom.nn import init
-from fathom.nn.checks import positive
+from fathom.nn.checks import flag, number, positive, whole
 from fathom.nn.module import Module
 from fathom.nn.parameter import Parameter
 from fathom.ops.checks import one_of, operand
@@ -37,16 +37,18 @@ class _Table(Module):
         self.num_embeddings = positive(num_embeddings, "num_embeddings", kind)
         self.embedding_dim = positive(embedding_dim, "embedding_dim", kind)
         if padding_idx is not None:
+            whole(padding_idx, "padding_idx", kind)
             if not -self.num_embeddings <= padding_idx < self.num_embeddings:
                 raise ArgumentError(
                     f"{kind}: padding_idx {padding_idx} is outside of the {num_embeddings} rows"
                 )
             padding_idx = int(padding_idx) % self.num_embeddings
-        if max_norm is not None and not max_norm > 0:
-            raise ArgumentError(f"{kind}: max_norm must be > 0; received {max_norm!r}")
+        if max_norm is not None:
+            max_norm = number(max_norm, "max_norm", kind, 0.0, above=True)
         self.padding_idx, self.max_norm = padding_idx, max_norm
-        self.norm_type, self.scale_grad_by_freq = float(norm_type), bool(scale_grad_by_freq)
-        self._set_weight(weight, bool(freeze))
+        self.norm_type = number(norm_type, "norm_type", kind, 0.0, above=True)
+        self.scale_grad_by_freq = flag(scale_grad_by_freq, "scale_grad_by_freq", kind)
+        self._set_weight(weight, flag(freeze, "_freeze", kind))
 
     def _set_weight(self, weight: TensorLike | None, freeze: bool) -> None:
         shape = (self.num_embeddings, self.embedding_dim)
@@ -120,7 +122,7 @@ class Embedding(_Table):
         _weight: TensorLike | None = None,
         _freeze: bool = False,
     ) -> None:
-        _no_sparse("Embedding", sparse)
+        _no_sparse("Embedding", flag(sparse, "sparse", "Embedding"))
         super().__init__(
             num_embeddings, embedding_dim, padding_idx, max_norm, norm_type, scale_grad_by_freq,
             _weight, _freeze,
@@ -157,13 +159,14 @@ class EmbeddingBag(_Table):
         padding_idx: int | None = None,
         _freeze: bool = False,
     ) -> None:
-        _no_sparse("EmbeddingBag", sparse)
+        _no_sparse("EmbeddingBag", flag(sparse, "sparse", "EmbeddingBag"))
         one_of("EmbeddingBag", "mode", mode, ("sum", "mean", "max"))
         super().__init__(
             num_embeddings, embedding_dim, padding_idx, max_norm, norm_type, scale_grad_by_freq,
             _weight, _freeze,
         )  # fmt: skip
-        self.mode, self.include_last_offset = mode, bool(include_last_offset)
+        self.mode = mode
+        self.include_last_offset = flag(include_last_offset, "include_last_offset", self)
 
     def forward(
         self,

@@ -41,11 +41,14 @@ from fathom.activations.formulas import tanh_shrink as tanhshrink
 from fathom.activations.groups import entmax15, glu, maxout, rrelu, sparsemax
 from fathom.engine.errors import ArgumentError, ShapeError, mark_axes, suggest
 from fathom.engine.tensor import Tensor, TensorLike
+from fathom.nn.ctc import ctc_loss
 from fathom.ops import conv as _conv
 from fathom.ops import pool as _pool
 from fathom.ops import sample as _sample
+from fathom.ops import unpool as _unpool
 from fathom.ops.attention import scaled_dot_product_attention
 from fathom.ops.axes import torch_names
+from fathom.ops.checks import floats as _floats
 from fathom.ops.create import as_tensor as _as_tensor
 from fathom.ops.elementwise import neg, relu, sigmoid, tanh
 from fathom.ops.embedding import embedding, embedding_bag, one_hot
@@ -88,7 +91,14 @@ from fathom.ops.normalization import (
 )
 from fathom.ops.padding import pad
 from fathom.ops.pool import local_response_norm
-from fathom.ops.resize import fold, interpolate, pixel_shuffle, pixel_unshuffle, unfold
+from fathom.ops.resize import (
+    channel_shuffle,
+    fold,
+    interpolate,
+    pixel_shuffle,
+    pixel_unshuffle,
+    unfold,
+)
 from fathom.ops.sample import alpha_dropout, dropout, feature_alpha_dropout, gumbel_softmax
 from fathom.ops.shape import reshape as _reshape
 from fathom.ops.special import logsigmoid, softplus
@@ -105,9 +115,11 @@ __all__ = [
     "avg_pool2d",
     "avg_pool3d",
     "batch_norm",
+    "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
+    "channel_shuffle",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -117,6 +129,7 @@ __all__ = [
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
+    "ctc_loss",
     "dropout",
     "dropout1d",
     "dropout2d",
@@ -200,6 +213,36 @@ __all__ = [
 linear = affine
 
 
+def bilinear(
+    input1: TensorLike, input2: TensorLike, weight: TensorLike, bias: TensorLike | None = None
+) -> Tensor:
+    """x1^T W x2 + b for each output: (..., in1), (..., in2), (out, in1, in2) -> (..., out).
+
+    >>> import fathom
+    >>> x, y = fathom.tensor([1.0, 2.0]), fathom.tensor([3.0, 4.0])
+    >>> bilinear(x, y, fathom.eye(2).reshape(1, 2, 2))
+    tensor([11.])
+    """
+    a, b, w = _as_tensor(input1), _as_tensor(input2), _as_tensor(weight)
+    _floats("bilinear", a, b, w)
+    if w.ndim != 3:
+        raise ShapeError(f"bilinear: the weight is (out, in1, in2); received {tuple(w.shape)}")
+    for i, (x, size) in enumerate(((a, w.shape[1]), (b, w.shape[2])), 1):
+        if not x.ndim or x.shape[-1] != size:
+            marked = mark_axes(x.shape, [-1]) if x.ndim else "()"
+            raise ShapeError(
+                f"bilinear: input {i} {marked} must have {size} features on its last axis"
+            )
+    lead = tuple(a.shape[:-1])
+    if lead != tuple(b.shape[:-1]):
+        raise ShapeError(
+            f"bilinear: {tuple(a.shape)} and {tuple(b.shape)} must agree in all axes but the last"
+        )
+    rows, columns = _reshape(a, (-1, 1, 1, a.shape[-1])), _reshape(b, (-1, 1, b.shape[-1], 1))
+    out = _reshape(rows @ w @ columns, (*lead, w.shape[0]))
+    return out if bias is None else out + _as_tensor(bias)
+
+
 @torch_names
 def softmin(x: TensorLike, axis: int = -1) -> Tensor:
     """`softmax` of -x: the smallest element gets the largest share.
@@ -223,7 +266,7 @@ def gelu(x: TensorLike, approximate: str = "none") -> Tensor:
         raise ArgumentError(
             f"gelu: unknown approximate {approximate!r}", fix=suggest(str(approximate), kinds)
         )
-    return kinds[approximate](x)
+    return kinds[approximate](_as_tensor(x))
 
 
 def prelu(x: TensorLike, weight: TensorLike) -> Tensor:
@@ -268,7 +311,7 @@ avg_pool1d, avg_pool2d, avg_pool3d = (
 )
 lp_pool1d, lp_pool2d, lp_pool3d = (_of_rank(_pool.lp_pool_nd, r, f"lp_pool{r}d") for r in (1, 2, 3))
 max_unpool1d, max_unpool2d, max_unpool3d = (
-    _of_rank(_pool.max_unpool_nd, r, f"max_unpool{r}d") for r in (1, 2, 3)
+    _of_rank(_unpool.max_unpool_nd, r, f"max_unpool{r}d") for r in (1, 2, 3)
 )
 adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = (
     _of_rank(_pool.adaptive_avg_pool_nd, r, f"adaptive_avg_pool{r}d") for r in (1, 2, 3)

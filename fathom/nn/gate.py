@@ -7,11 +7,14 @@ from typing import Any
 from fathom.engine.errors import ShapeError
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.nn import functional as F
-from fathom.nn.checks import positive
+from fathom.nn.checks import alike, number, positive
 from fathom.nn.linear import Linear
 from fathom.nn.module import Module
-from fathom.ops.checks import operand
 from fathom.ops.shape import concatenate
+
+__all__ = [
+    "Gate",
+]
 
 
 class Gate(Module):
@@ -30,12 +33,15 @@ class Gate(Module):
 
     def __init__(self, features: int, bias: float = 0.0) -> None:
         super().__init__()
-        self.features, self.bias = positive(features, "features", "Gate"), float(bias)
+        self.features, self.bias = (
+            positive(features, "features", "Gate"),
+            number(bias, "bias", self),
+        )
         self.linear = Linear(2 * self.features, self.features)
         self.linear.bias.data[...] = self.bias  # type: ignore[union-attr]
 
     def forward(self, a: TensorLike, b: TensorLike) -> Tensor:
-        x, y = operand(a), operand(b)
+        x, y = (alike(self, v, self.linear.weight) for v in (a, b))
         if x.shape != y.shape or not x.ndim or x.shape[-1] != self.features:
             raise ShapeError(
                 f"Gate: needs two inputs (..., {self.features}); received {x.shape} and {y.shape}"

@@ -1,8 +1,8 @@
 """Initial weights. Functions with a trailing underscore fill a tensor (or a model) in place.
 
 All draw from the stream "init" of the current `Random`, so a seed fixes every weight. What looks
-at a whole model - `auto_`, `lsuv_`, `fixup_`, `report` - is in `fathom.nn.prepare` and reached
-from here.
+at a whole model - `apply_` by name, `auto_`, `lsuv_`, `fixup_`, `report` - is in
+`fathom.nn.prepare` and reached from here.
 """
 
 from __future__ import annotations
@@ -292,7 +292,7 @@ def bias_(tensor: Tensor, rule: str = "zeros", value: Any = None) -> Tensor:
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("auto_", "lsuv_", "fixup_", "report", "VarianceReport"):
+    if name in ("apply_", "auto_", "lsuv_", "fixup_", "report", "VarianceReport"):
         from fathom.nn import prepare
 
         return getattr(prepare, name)

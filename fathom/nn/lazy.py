@@ -18,6 +18,11 @@ from fathom.engine.errors import ArgumentError, GraphError
 from fathom.engine.tensor import Tensor
 from fathom.nn.parameter import Parameter
 
+__all__ = [
+    "UninitializedBuffer",
+    "UninitializedParameter",
+]
+
 KNOWN = "model(x) with a first batch, or model.summary(input_shape=...), makes the parameters"
 
 

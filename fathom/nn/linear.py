@@ -8,15 +8,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
+from fathom.engine.errors import ArgumentError
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.nn import functional as F
 from fathom.nn import init
-from fathom.nn.checks import positive
+from fathom.nn.checks import alike, flag, positive, whole, whole_numbers
 from fathom.nn.lazy import fan_bound, parameter, settle
 from fathom.nn.module import Module
 from fathom.nn.parameter import Parameter
 from fathom.ops.create import as_tensor
+
+__all__ = [
+    "Bilinear",
+    "Flatten",
+    "Identity",
+    "LazyLinear",
+    "Linear",
+    "Unflatten",
+]
 
 
 class Linear(Module):
@@ -44,7 +53,7 @@ class Linear(Module):
         self.in_features = positive(in_features, "in_features", "Linear") if known else 0
         self.out_features = positive(out_features, "out_features", "Linear")
         self.weight = parameter((self.out_features, self.in_features), known)
-        if bias:
+        if flag(bias, "bias", "Linear"):
             self.bias = parameter((self.out_features,), known)
         else:
             self.register_parameter("bias", None)
@@ -59,11 +68,13 @@ class Linear(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: TensorLike) -> Tensor:
+        weight = self.weight
+        a = alike(self, x, weight)
         if not self.in_features:
-            size = np.shape(x)[-1] if np.ndim(x) else 0
+            size = a.shape[-1] if a.ndim else 0
             shapes = {"weight": (self.out_features, size), "bias": (self.out_features,)}
             settle(self, size, "in_features", shapes)
-        return F.linear(x, self.weight, self.bias)
+        return F.linear(a, weight, self.bias)
 
     def config(self) -> dict[str, Any]:
         return {
@@ -117,33 +128,15 @@ class Bilinear(Module):
         self.weight = Parameter(np.empty(shape, np.float32))
         bound = 1.0 / math.sqrt(self.in1_features)
         init.uniform_(self.weight, -bound, bound)
-        if bias:
+        if flag(bias, "bias", "Bilinear"):
             self.bias = Parameter(np.empty(self.out_features, np.float32))
             init.uniform_(self.bias, -bound, bound)
         else:
             self.register_parameter("bias", None)
 
     def forward(self, input1: TensorLike, input2: TensorLike) -> Tensor:
-        a, b = as_tensor(input1), as_tensor(input2)
-        self._check(a, b)
-        lead = a.shape[:-1]
-        a = a.reshape(-1, 1, 1, self.in1_features)
-        b = b.reshape(-1, 1, self.in2_features, 1)
-        out = (a @ self.weight @ b).reshape(*lead, self.out_features)
-        return out if self.bias is None else out + self.bias
-
-    def _check(self, a: Any, b: Any) -> None:
-        for i, (x, size) in enumerate(((a, self.in1_features), (b, self.in2_features)), 1):
-            if not x.ndim or x.shape[-1] != size:
-                marked = mark_axes(x.shape, [-1]) if x.ndim else "()"
-                raise ShapeError(
-                    f"Bilinear: input {i} {marked} must have {size} features on its last axis"
-                )
-        if a.shape[:-1] != b.shape[:-1]:
-            raise ShapeError(
-                f"Bilinear: {tuple(a.shape)} and {tuple(b.shape)} must agree in all axes but the "
-                "last"
-            )
+        a, b = (alike(self, x, self.weight) for x in (input1, input2))
+        return F.bilinear(a, b, self.weight, self.bias)
 
     def config(self) -> dict[str, Any]:
         return {
@@ -166,10 +159,13 @@ class Flatten(Module):
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
-        self.start_dim, self.end_dim = int(start_dim), int(end_dim)
+        self.start_dim, self.end_dim = (
+            whole(start_dim, "start_dim", self),
+            whole(end_dim, "end_dim", self),
+        )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(self.start_dim, self.end_dim)
+    def forward(self, x: TensorLike) -> Tensor:
+        return as_tensor(x).flatten(self.start_dim, self.end_dim)
 
     def config(self) -> dict[str, Any]:
         return {"start_dim": self.start_dim, "end_dim": self.end_dim}
@@ -187,14 +183,17 @@ class Unflatten(Module):
 
     def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
         super().__init__()
-        if not isinstance(unflattened_size, Sequence) or not unflattened_size:
+        self.dim = whole(dim, "dim", self)
+        self.unflattened_size = whole_numbers(unflattened_size, "unflattened_size", self)
+        least = min(self.unflattened_size, default=-2)
+        if least < -1 or 0 in self.unflattened_size or self.unflattened_size.count(-1) > 1:
             raise ArgumentError(
-                f"Unflatten: unflattened_size is a tuple of sizes; received {unflattened_size!r}"
+                "Unflatten: unflattened_size must be a tuple of sizes >= 1, one of them -1 at "
+                f"most; received {unflattened_size!r}"
             )
-        self.dim, self.unflattened_size = int(dim), tuple(int(n) for n in unflattened_size)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(self.dim, self.unflattened_size)
+    def forward(self, x: TensorLike) -> Tensor:
+        return as_tensor(x).unflatten(self.dim, self.unflattened_size)
 
     def config(self) -> dict[str, Any]:
         return {"dim": self.dim, "unflattened_size": list(self.unflattened_size)}

@@ -2,18 +2,59 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from fathom.engine.errors import ArgumentError, ShapeError
+from fathom.engine.errors import ArgumentError, FathomError, ShapeError
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.nn import ctc, objectives
 from fathom.nn import functional as F
+from fathom.nn.checks import flag, number, whole
 from fathom.nn.module import Module
-from fathom.ops.checks import one_of
+from fathom.ops.checks import one_of, raw
 from fathom.ops.create import as_tensor
+
+__all__ = [
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "CTCLoss",
+    "ContrastiveLoss",
+    "CosineEmbeddingLoss",
+    "CosineSimilarity",
+    "CrossEntropyLoss",
+    "DIoULoss",
+    "DistillationLoss",
+    "FocalLoss",
+    "GIoULoss",
+    "GaussianNLLLoss",
+    "HingeEmbeddingLoss",
+    "HingeLoss",
+    "HuberLoss",
+    "InfoNCELoss",
+    "IoULoss",
+    "KLDivLoss",
+    "L1Loss",
+    "LogCoshLoss",
+    "MSELoss",
+    "MarginRankingLoss",
+    "MultiLabelMarginLoss",
+    "MultiLabelSoftMarginLoss",
+    "MultiMarginLoss",
+    "NLLLoss",
+    "PairwiseDistance",
+    "PoissonNLLLoss",
+    "QuantileLoss",
+    "SigmoidFocalLoss",
+    "SmoothL1Loss",
+    "SoftMarginLoss",
+    "SquaredHingeLoss",
+    "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
+]
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -22,7 +63,8 @@ class Loss(Module):
     """Base of the losses: a function of its inputs, a reduction, options.
 
     `forward` takes the inputs and `sample_weight`, one number for each sample (axis 0) or an
-    array of the shape of the unreduced losses. With it the mean is sum(w * loss) / sum(w): a
+    array of the shape of the unreduced losses. The inputs may go by the names of the function's
+    arguments: `loss(input=x, target=y)`. With weights the mean is sum(w * loss) / sum(w): a
     sample of weight 2 counts like two of them.
     """
 
@@ -44,6 +86,13 @@ class Loss(Module):
         """What each unreduced loss counts in the mean, beside the sample weights."""
         return 1.0
 
+    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
+        named = {k: v for k, v in keywords.items() if k != "sample_weight"}
+        if not named:
+            return super().__call__(*inputs, **keywords)
+        ordered = self._in_order(inputs, named)
+        return super().__call__(*ordered, sample_weight=keywords.get("sample_weight"))
+
     def forward(self, *inputs: TensorLike, sample_weight: TensorLike | None = None) -> Tensor:
         if sample_weight is None:
             return self.losses(inputs, self.reduction)
@@ -53,6 +102,18 @@ class Loss(Module):
             return each * weight if self.reduction == "none" else (each * weight).sum()
         total: Any = (weight * np.ones(each.shape, each.dtype) * self.shares(inputs)).sum()
         return (each * weight).sum() / total
+
+    def _in_order(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+        """Inputs given by the names of the function's arguments, behind those given in order."""
+        names = list(inspect.signature(type(self).function).parameters)[len(inputs) :]
+        last = max((names.index(key) for key in named if key in names), default=-1)
+        unknown = named.keys() - set(names) | named.keys() & set(self.options)
+        if unknown or {*names[: last + 1]} - named.keys():
+            raise ArgumentError(
+                f"{type(self).__name__}: received inputs named {', '.join(sorted(named))}; they "
+                f"are {', '.join(names[: max(last + 1, 2)])}"
+            )
+        return (*inputs, *(named[key] for key in names[: last + 1]))
 
     def config(self) -> dict[str, Any]:
         found = {name: _plain(getattr(self, name)) for name in self.options}
@@ -67,6 +128,8 @@ def _plain(value: Any) -> Any:
 
 def _broadcast(name: str, weight: Any, each: Any) -> Any:
     """Sample weights in a shape that multiplies the unreduced losses."""
+    if not np.isfinite(raw(weight)).all():
+        raise ArgumentError(f"{name}: sample_weight must hold finite numbers")
     if weight.dtype.kind != "f":
         weight = weight.astype(each.dtype)
     if tuple(weight.shape) == tuple(each.shape):
@@ -84,10 +147,22 @@ class _Weighted(Loss):
 
     def _own(self, **weights: TensorLike | None) -> None:
         for name, value in weights.items():
-            kept = None if value is None else Tensor(value)
-            if kept is not None and kept.dtype.kind != "f":
-                kept = Tensor(np.asarray(kept.value(), np.float32))
-            self.register_buffer(name, kept)
+            self.register_buffer(name, None if value is None else self._weights(name, value))
+
+    def _weights(self, name: str, value: TensorLike) -> Tensor:
+        """Finite weights, not negative, as a tensor of floats."""
+        try:
+            kept = Tensor(value)
+        except FathomError as error:
+            raise ArgumentError(f"{type(self).__name__}: {name}: {error.message}") from None
+        if kept.dtype.kind != "f":
+            kept = Tensor(np.asarray(kept.value(), np.float32))
+        if not (kept.value() >= 0).all() or not np.isfinite(kept.value()).all():
+            raise ArgumentError(
+                f"{type(self).__name__}: {name} must hold finite numbers >= 0; received "
+                f"{kept.tolist()}"
+            )
+        return kept
 
 
 # -- regression ----------------------------------------------------------------------------------
@@ -113,9 +188,7 @@ class SmoothL1Loss(Loss):
 
     def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction)
-        if not beta >= 0:
-            raise ArgumentError(f"SmoothL1Loss: beta must be >= 0; received {beta!r}")
-        self.beta = float(beta)
+        self.beta = number(beta, "beta", self, 0.0)
 
 
 class HuberLoss(Loss):
@@ -126,9 +199,7 @@ class HuberLoss(Loss):
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
-        if not delta > 0:
-            raise ArgumentError(f"HuberLoss: delta must be > 0; received {delta!r}")
-        self.delta = float(delta)
+        self.delta = number(delta, "delta", self, 0.0, above=True)
 
 
 class LogCoshLoss(Loss):
@@ -145,9 +216,7 @@ class QuantileLoss(Loss):
 
     def __init__(self, q: float | Sequence[float] = 0.5, reduction: str = "mean") -> None:
         super().__init__(reduction)
-        shares = np.asarray(q, np.float64)
-        if shares.ndim > 1 or not ((shares > 0) & (shares < 1)).all():
-            raise ArgumentError(f"QuantileLoss: q lies in (0, 1); received {q!r}")
+        shares = objectives.quantiles("QuantileLoss", q)
         self.q: Any = float(shares) if not shares.ndim else tuple(shares.tolist())
 
 
@@ -162,7 +231,8 @@ class PoissonNLLLoss(Loss):
         reduction: str = "mean",
     ) -> None:  # fmt: skip
         super().__init__(reduction)
-        self.log_input, self.full, self.eps = bool(log_input), bool(full), float(eps)
+        self.log_input, self.full = flag(log_input, "log_input", self), flag(full, "full", self)
+        self.eps = number(eps, "eps", self, 0.0)
 
 
 class GaussianNLLLoss(Loss):
@@ -173,7 +243,7 @@ class GaussianNLLLoss(Loss):
 
     def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
         super().__init__(reduction)
-        self.full, self.eps = bool(full), float(eps)
+        self.full, self.eps = flag(full, "full", self), number(eps, "eps", self, 0.0, above=True)
 
 
 class KLDivLoss(Loss):
@@ -188,7 +258,7 @@ class KLDivLoss(Loss):
 
     def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
         super().__init__(reduction)
-        self.log_target = bool(log_target)
+        self.log_target = flag(log_target, "log_target", self)
 
     def forward(self, *inputs: TensorLike, sample_weight: TensorLike | None = None) -> Tensor:
         if sample_weight is None or self.reduction != "batchmean":
@@ -219,12 +289,8 @@ class CrossEntropyLoss(_Weighted):
     ) -> None:
         super().__init__(reduction)
         self._own(weight=weight)
-        self.ignore_index = ignore_index
-        if not 0.0 <= label_smoothing <= 1.0:
-            raise ArgumentError(
-                f"CrossEntropyLoss: label_smoothing lies in [0, 1]; received {label_smoothing!r}"
-            )
-        self.label_smoothing = label_smoothing
+        self.ignore_index = whole(ignore_index, "ignore_index", self)
+        self.label_smoothing = number(label_smoothing, "label_smoothing", self, 0.0, 1.0)
 
     def shares(self, inputs: tuple[Any, ...]) -> Any:
         return _class_shares(inputs, self.weight, self.ignore_index)
@@ -256,7 +322,7 @@ class NLLLoss(_Weighted):
     ) -> None:
         super().__init__(reduction)
         self._own(weight=weight)
-        self.ignore_index = ignore_index
+        self.ignore_index = whole(ignore_index, "ignore_index", self)
 
     def shares(self, inputs: tuple[Any, ...]) -> Any:
         return _class_shares(inputs, self.weight, self.ignore_index)
@@ -276,9 +342,8 @@ class FocalLoss(_Weighted):
         reduction: str = "mean",
     ) -> None:
         super().__init__(reduction)
-        if not gamma >= 0:
-            raise ArgumentError(f"FocalLoss: gamma must be >= 0; received {gamma!r}")
-        self.gamma, self.ignore_index = float(gamma), ignore_index
+        self.gamma = number(gamma, "gamma", self, 0.0)
+        self.ignore_index = whole(ignore_index, "ignore_index", self)
         self._own(weight=weight)
 
     def shares(self, inputs: tuple[Any, ...]) -> Any:
@@ -295,7 +360,8 @@ class SigmoidFocalLoss(Loss):
         self, alpha: float | None = 0.25, gamma: float = 2.0, reduction: str = "mean"
     ) -> None:
         super().__init__(reduction)
-        self.alpha, self.gamma = alpha, float(gamma)
+        self.alpha = None if alpha is None else number(alpha, "alpha", self, 0.0, 1.0)
+        self.gamma = number(gamma, "gamma", self, 0.0)
 
 
 class BCELoss(_Weighted):
@@ -335,7 +401,8 @@ class DistillationLoss(Loss):
         self, temperature: float = 4.0, alpha: float = 0.5, reduction: str = "mean"
     ) -> None:
         super().__init__(reduction)
-        self.temperature, self.alpha = float(temperature), float(alpha)
+        self.temperature = number(temperature, "temperature", self, 0.0, above=True)
+        self.alpha = number(alpha, "alpha", self, 0.0, 1.0)
 
 
 class CTCLoss(Loss):
@@ -348,7 +415,8 @@ class CTCLoss(Loss):
         self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False
     ) -> None:
         super().__init__(reduction)
-        self.blank, self.zero_infinity = blank, bool(zero_infinity)
+        self.blank = whole(blank, "blank", self, 0)
+        self.zero_infinity = flag(zero_infinity, "zero_infinity", self)
 
 
 # -- margins -------------------------------------------------------------------------------------
@@ -359,7 +427,7 @@ class _Margin(Loss):
 
     def __init__(self, margin: float = 1.0, reduction: str = "mean") -> None:
         super().__init__(reduction)
-        self.margin = float(margin)
+        self.margin = number(margin, "margin", self)
 
 
 class HingeLoss(_Margin):
@@ -397,9 +465,9 @@ class MultiMarginLoss(_Weighted):
         reduction: str = "mean",
     ) -> None:  # fmt: skip
         super().__init__(reduction)
-        if p not in (1, 2):
+        if whole(p, "p", self) not in (1, 2):
             raise ArgumentError(f"MultiMarginLoss: p is 1 or 2; received {p!r}")
-        self.p, self.margin = p, float(margin)
+        self.p, self.margin = p, number(margin, "margin", self)
         self._own(weight=weight)
 
 
@@ -455,9 +523,7 @@ class InfoNCELoss(Loss):
 
     def __init__(self, temperature: float = 0.1, reduction: str = "mean") -> None:
         super().__init__(reduction)
-        if not temperature > 0:
-            raise ArgumentError(f"InfoNCELoss: temperature must be > 0; received {temperature!r}")
-        self.temperature = float(temperature)
+        self.temperature = number(temperature, "temperature", self, 0.0, above=True)
 
 
 class TripletMarginLoss(Loss):
@@ -471,9 +537,10 @@ class TripletMarginLoss(Loss):
         reduction: str = "mean",
     ) -> None:  # fmt: skip
         super().__init__(reduction)
-        if not margin > 0:
-            raise ArgumentError(f"TripletMarginLoss: margin must be > 0; received {margin!r}")
-        self.margin, self.p, self.eps, self.swap = float(margin), float(p), float(eps), bool(swap)
+        self.margin = number(margin, "margin", self, 0.0, above=True)
+        self.p = p if p == math.inf else number(p, "p", self, 0.0)
+        self.eps = number(eps, "eps", self, 0.0)
+        self.swap = flag(swap, "swap", self)
 
 
 class TripletMarginWithDistanceLoss(Loss):
@@ -491,8 +558,14 @@ class TripletMarginWithDistanceLoss(Loss):
         reduction: str = "mean",
     ) -> None:
         super().__init__(reduction)
+        if distance_function is not None and not callable(distance_function):
+            raise ArgumentError(
+                "TripletMarginWithDistanceLoss: distance_function must be a function of two "
+                f"tensors; received {distance_function!r}"
+            )
         self.distance_function = distance_function
-        self.margin, self.swap = float(margin), bool(swap)
+        self.margin = number(margin, "margin", self, 0.0, above=True)
+        self.swap = flag(swap, "swap", self)
 
 
 class PairwiseDistance(Module):
@@ -500,7 +573,9 @@ class PairwiseDistance(Module):
 
     def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> None:
         super().__init__()
-        self.norm, self.eps, self.keepdim = float(p), float(eps), bool(keepdim)
+        self.norm = p if p == math.inf else number(p, "p", self, 0.0)
+        self.eps = number(eps, "eps", self, 0.0)
+        self.keepdim = flag(keepdim, "keepdim", self)
 
     def forward(self, x1: TensorLike, x2: TensorLike) -> Tensor:
         return F.pairwise_distance(x1, x2, self.norm, self.eps, self.keepdim)
@@ -514,7 +589,7 @@ class CosineSimilarity(Module):
 
     def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
         super().__init__()
-        self.dim, self.eps = int(dim), float(eps)
+        self.dim, self.eps = whole(dim, "dim", self), number(eps, "eps", self, 0.0)
 
     def forward(self, x1: TensorLike, x2: TensorLike) -> Tensor:
         return F.cosine_similarity(x1, x2, self.dim, self.eps)

@@ -12,17 +12,21 @@ from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.nn import functional as F
 from fathom.nn import init
-from fathom.nn.checks import positive
+from fathom.nn.checks import alike, flag, positive
 from fathom.nn.linear import Linear
 from fathom.nn.module import Module
 from fathom.nn.parameter import Parameter
-from fathom.ops.checks import operand, raw
+from fathom.ops.checks import raw
 from fathom.ops.embedding import embedding
 from fathom.ops.index import take_along_axis
 from fathom.ops.reduce import mean
 from fathom.ops.reduce import sum as sum_
 from fathom.ops.shape import reshape
 from fathom.ops.writing import index_add
+
+__all__ = [
+    "MixtureOfExperts",
+]
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class MixtureOfExperts(Module):
             raise ArgumentError(
                 f"{kind}: unknown activation {activation!r}", fix="known: gelu, relu, silu, tanh"
             )
-        self.activation, self.bias, self.routing = activation, bool(bias), None
+        self.activation, self.bias, self.routing = activation, flag(bias, "bias", self), None
         self.router = Linear(self.d_model, self.num_experts, bias=False)
         self._make_experts()
 
@@ -101,9 +105,9 @@ class MixtureOfExperts(Module):
             self.register_parameter("bias" + name, shift)
 
     def forward(self, x: TensorLike) -> Tensor:
-        a: Any = operand(x)
+        a: Any = alike(self, x, self.weight1)
         if not a.ndim or a.shape[-1] != self.d_model:
-            marked = mark_axes(a.shape, [-1])
+            marked = mark_axes(a.shape, [-1]) if a.ndim else "()"
             raise ShapeError(f"MixtureOfExperts: needs (..., {self.d_model}); received {marked}")
         tokens: Any = reshape(a, (-1, self.d_model))
         probabilities: Any = F.softmax(self.router(tokens), -1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -11,7 +10,7 @@ import numpy as np
 from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
 from fathom.engine.tensor import Tensor, TensorLike, mark_written
 from fathom.nn import functional as F
-from fathom.nn.checks import positive
+from fathom.nn.checks import alike, flag, floating, number, positive
 from fathom.nn.lazy import UninitializedBuffer, buffer, parameter, settle
 from fathom.nn.module import Module
 from fathom.nn.parameter import Parameter
@@ -21,12 +20,30 @@ from fathom.ops.normalization import move
 from fathom.ops.shape import concatenate, reshape
 from fathom.ops.tiling import split
 
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "LayerNorm",
+    "LazyBatchNorm1d",
+    "LazyBatchNorm2d",
+    "LazyBatchNorm3d",
+    "LazyInstanceNorm1d",
+    "LazyInstanceNorm2d",
+    "LazyInstanceNorm3d",
+    "LocalResponseNorm",
+    "RMSNorm",
+    "SyncBatchNorm",
+]
+
 
 def small(eps: Any, name: str) -> float:
     """The number that keeps a division from failing."""
-    if not eps >= 0:
-        raise ArgumentError(f"{name}: eps must be >= 0; received {eps!r}")
-    return float(eps)
+    return number(eps, "eps", name, 0.0)
 
 
 class _Channels(Module):
@@ -36,27 +53,24 @@ class _Channels(Module):
     bias: Parameter | None
     ndims: ClassVar[tuple[int, ...]] = ()
     layout: ClassVar[str] = "(n, c, ...)"
-    affine_default: ClassVar[bool] = True
-    tracking_default: ClassVar[bool] = True
 
     def _set(
         self, num_features: int | None, eps: float, momentum: float | None, affine: bool,
-        track_running_stats: bool,
+        track_running_stats: bool, bias: bool = True,
     ) -> None:  # fmt: skip
         name = type(self).__name__
         known = num_features is not None
         self.num_features = positive(num_features, "num_features", name) if known else 0
         self.eps = small(eps, name)
-        if momentum is not None and not 0.0 <= momentum <= 1.0:
-            raise ArgumentError(
-                f"{name}: momentum must lie in [0, 1], or be None for a plain average; "
-                f"received {momentum!r}"
-            )
-        self.momentum = None if momentum is None else float(momentum)
-        self.affine, self.track_running_stats = bool(affine), bool(track_running_stats)
+        if momentum is not None:  # None: a plain average
+            momentum = number(momentum, "momentum", self, 0.0, 1.0)
+        self.momentum = momentum
+        self.affine = flag(affine, "affine", self)
+        self.track_running_stats = flag(track_running_stats, "track_running_stats", self)
         shape = (self.num_features,)
-        for key in ("weight", "bias"):
-            self.register_parameter(key, parameter(shape, known) if affine else None)
+        shifted = flag(bias, "bias", self) and affine
+        self.register_parameter("weight", parameter(shape, known) if affine else None)
+        self.register_parameter("bias", parameter(shape, known) if shifted else None)
         for key in ("running_mean", "running_var"):
             self.register_buffer(key, buffer(shape, known) if track_running_stats else None)
         count = Tensor(np.zeros((), np.int64)) if track_running_stats else None
@@ -91,7 +105,7 @@ class _Channels(Module):
             settle(self, size, "num_features", waiting)
 
     def _checked(self, x: TensorLike, ndims: tuple[int, ...]) -> Any:
-        a, name = as_tensor(x), type(self).__name__
+        a, name = as_tensor(floating(self, x)), type(self).__name__
         if ndims and a.ndim not in ndims:
             raise ShapeError(f"{name}: needs an input {self.layout}; received shape {a.shape}")
         self._settle(a.shape)
@@ -99,7 +113,8 @@ class _Channels(Module):
             raise ShapeError(
                 f"{name}: expected {self.num_features} channels, received {mark_axes(a.shape, [1])}"
             )
-        return a
+        own = self.weight if self.running_mean is None else self.running_mean
+        return a if own is None else alike(self, a, own)
 
     def _factor(self) -> float:
         """How far the running statistics move; counts the batch."""
@@ -114,7 +129,8 @@ class _Channels(Module):
         if "becomes" not in vars(type(self)):
             found["num_features"] = self.num_features or None
         found |= {"eps": self.eps, "momentum": self.momentum}
-        return found | {"affine": self.affine, "track_running_stats": self.track_running_stats}
+        found |= {"affine": self.affine, "track_running_stats": self.track_running_stats}
+        return {**found, "bias": False} if self.affine and self.bias is None else found
 
 
 class _BatchNorm(_Channels):
@@ -125,9 +141,11 @@ class _BatchNorm(_Channels):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
-        self._set(num_features, eps, momentum, affine, track_running_stats)
+        self._set(num_features, eps, momentum, affine, track_running_stats, bias)
 
     def forward(self, x: TensorLike) -> Tensor:
         a = self._checked(x, self.ndims)
@@ -182,8 +200,10 @@ class _LazyBatchNorm(_BatchNorm):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(None, eps, momentum, affine, track_running_stats)
+        super().__init__(None, eps, momentum, affine, track_running_stats, bias=bias)
 
 
 class LazyBatchNorm1d(_LazyBatchNorm, BatchNorm1d):
@@ -222,8 +242,10 @@ class SyncBatchNorm(_BatchNorm):
         affine: bool = True,
         track_running_stats: bool = True,
         shards: int = 1,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, bias=bias)
         self.shards = positive(shards, "shards", "SyncBatchNorm")
 
     def forward(self, x: Any) -> Any:
@@ -253,8 +275,10 @@ class SyncBatchNorm(_BatchNorm):
         for part in parts:
             shape = (self.num_features, *(1,) * (part.ndim - 2))
             y = (part - reshape(mean, shape)) / sqrt(reshape(var, shape) + self.eps)
-            if self.weight is not None and self.bias is not None:
-                y = y * reshape(self.weight, shape) + reshape(self.bias, shape)
+            if self.weight is not None:
+                y = y * reshape(self.weight, shape)
+            if self.bias is not None:
+                y = y + reshape(self.bias, shape)
             out.append(y)
         return out
 
@@ -282,58 +306,19 @@ class SyncBatchNorm(_BatchNorm):
         return {**super().config(), "shards": self.shards}
 
 
-class FrozenBatchNorm2d(Module):
-    """A `BatchNorm2d` that never learns: statistics, scale and shift are fixed buffers.
-
-    For fine-tuning with batches too small for statistics (He et al., 2017); the same in train
-    and eval mode. `FrozenBatchNorm2d.of(layer)` freezes a trained one.
-    """
-
-    def __init__(self, num_features: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.num_features = positive(num_features, "num_features", "FrozenBatchNorm2d")
-        self.eps = small(eps, "FrozenBatchNorm2d")
-        for key, value in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
-            start = np.full(self.num_features, value, np.float32)
-            self.register_buffer(key, Tensor(start))
-
-    @classmethod
-    def of(cls, layer: Any) -> FrozenBatchNorm2d:
-        """A frozen copy of a `BatchNorm2d`."""
-        if not isinstance(layer, _BatchNorm) or layer.running_mean is None:
-            raise ArgumentError(
-                "FrozenBatchNorm2d.of: needs a batch norm with running statistics; received "
-                f"{type(layer).__name__}"
-            )
-        frozen = cls(layer.num_features, layer.eps)
-        for key in ("weight", "bias", "running_mean", "running_var"):
-            kept = getattr(layer, key)
-            if kept is not None:
-                setattr(frozen, key, Tensor(np.array(kept.value())))
-        return frozen
-
-    def forward(self, x: TensorLike) -> Tensor:
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
-        )
-
-    def config(self) -> dict[str, Any]:
-        return {"num_features": self.num_features, "eps": self.eps}
-
-
 class _InstanceNorm(_Channels):
-    affine_default = tracking_default = False
-
     def __init__(
         self,
-        num_features: int,
+        num_features: int | None,
         eps: float = 1e-5,
-        momentum: float = 0.1,
+        momentum: float | None = 0.1,
         affine: bool = False,
         track_running_stats: bool = False,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
-        self._set(num_features, eps, momentum, affine, track_running_stats)
+        self._set(num_features, eps, momentum, affine, track_running_stats, bias)
 
     def forward(self, x: TensorLike) -> Tensor:
         a = as_tensor(x)
@@ -346,7 +331,7 @@ class _InstanceNorm(_Channels):
             self.weight,
             self.bias,
             self.training or not self.track_running_stats,
-            0.1 if self.momentum is None else self.momentum,
+            0.0 if self.momentum is None else self.momentum,  # as PyTorch
             self.eps,
         )
         return reshape(out, out.shape[1:]) if single else out
@@ -370,13 +355,46 @@ class InstanceNorm3d(_InstanceNorm):
     ndims, layout = (5,), "(n, c, d, h, w) or (c, d, h, w)"
 
 
+class _LazyInstanceNorm(_InstanceNorm):
+    def __init__(
+        self,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(None, eps, momentum, affine, track_running_stats, bias=bias)
+
+
+class LazyInstanceNorm1d(_LazyInstanceNorm, InstanceNorm1d):
+    """An `InstanceNorm1d` whose num_features are those of its first input.
+
+    As in PyTorch, it is affine and tracks statistics unless told otherwise.
+    """
+
+    becomes = InstanceNorm1d
+
+
+class LazyInstanceNorm2d(_LazyInstanceNorm, InstanceNorm2d):
+    """An `InstanceNorm2d` whose num_features are those of its first input."""
+
+    becomes = InstanceNorm2d
+
+
+class LazyInstanceNorm3d(_LazyInstanceNorm, InstanceNorm3d):
+    """An `InstanceNorm3d` whose num_features are those of its first input."""
+
+    becomes = InstanceNorm3d
+
+
 # -- within a sample -----------------------------------------------------------------------------
 
 
 def _shape_of(normalized_shape: Any, name: str) -> tuple[int, ...]:
-    sizes: Any = normalized_shape
-    if hasattr(sizes, "__index__"):
-        sizes = (sizes,)
+    one = not isinstance(normalized_shape, list | tuple)
+    sizes = (normalized_shape,) if one else normalized_shape
     found = tuple(positive(n, "normalized_shape", name) for n in sizes)
     if not found:
         raise ArgumentError(f"{name}: normalized_shape must not be empty")
@@ -406,12 +424,15 @@ class LayerNorm(Module):
     ) -> None:
         super().__init__()
         self.normalized_shape = _shape_of(normalized_shape, "LayerNorm")
-        self.eps, self.elementwise_affine = small(eps, "LayerNorm"), bool(elementwise_affine)
-        shift = elementwise_affine and bias
+        self.eps = small(eps, "LayerNorm")
+        self.elementwise_affine = flag(elementwise_affine, "elementwise_affine", self)
+        shift = elementwise_affine and flag(bias, "bias", self)
         self.register_parameter("weight", _filled(self.normalized_shape, 1.0, elementwise_affine))
         self.register_parameter("bias", _filled(self.normalized_shape, 0.0, shift))
 
     def forward(self, x: TensorLike) -> Tensor:
+        if self.weight is not None:
+            x = alike(self, x, self.weight)
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def config(self) -> dict[str, Any]:
@@ -439,10 +460,12 @@ class RMSNorm(Module):
         super().__init__()
         self.normalized_shape = _shape_of(normalized_shape, "RMSNorm")
         self.eps = None if eps is None else small(eps, "RMSNorm")
-        self.elementwise_affine = bool(elementwise_affine)
+        self.elementwise_affine = flag(elementwise_affine, "elementwise_affine", self)
         self.register_parameter("weight", _filled(self.normalized_shape, 1.0, elementwise_affine))
 
     def forward(self, x: TensorLike) -> Tensor:
+        if self.weight is not None:
+            x = alike(self, x, self.weight)
         return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
 
     def config(self) -> dict[str, Any]:
@@ -460,7 +483,13 @@ class GroupNorm(Module):
     """
 
     def __init__(
-        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.num_groups = positive(num_groups, "num_groups", "GroupNorm")
@@ -470,20 +499,28 @@ class GroupNorm(Module):
                 f"GroupNorm: num_channels={num_channels} cannot be split into "
                 f"num_groups={num_groups} equal parts"
             )
-        self.eps, self.affine = small(eps, "GroupNorm"), bool(affine)
+        self.eps, self.affine = small(eps, "GroupNorm"), flag(affine, "affine", self)
         self.register_parameter("weight", _filled((self.num_channels,), 1.0, affine))
-        self.register_parameter("bias", _filled((self.num_channels,), 0.0, affine))
+        shifted = flag(bias, "bias", self) and affine
+        self.register_parameter("bias", _filled((self.num_channels,), 0.0, shifted))
 
     def forward(self, x: TensorLike) -> Tensor:
-        return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+        a = floating(self, x) if self.weight is None else alike(self, x, self.weight)
+        if a.ndim > 1 and a.shape[1] != self.num_channels:
+            raise ShapeError(
+                f"GroupNorm: expected {self.num_channels} channels, received "
+                f"{mark_axes(a.shape, [1])}"
+            )
+        return F.group_norm(a, self.num_groups, self.weight, self.bias, self.eps)
 
     def config(self) -> dict[str, Any]:
-        return {
+        found = {
             "num_groups": self.num_groups,
             "num_channels": self.num_channels,
             "eps": self.eps,
             "affine": self.affine,
         }
+        return {**found, "bias": False} if self.affine and self.bias is None else found
 
 
 class LocalResponseNorm(Module):
@@ -495,9 +532,8 @@ class LocalResponseNorm(Module):
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         super().__init__()
         self.size = positive(size, "size", "LocalResponseNorm")
-        self.alpha, self.beta, self.k = float(alpha), float(beta), float(k)
-        if not all(math.isfinite(v) for v in (self.alpha, self.beta, self.k)):
-            raise ArgumentError("LocalResponseNorm: alpha, beta and k must be finite")
+        self.alpha, self.beta = number(alpha, "alpha", self), number(beta, "beta", self)
+        self.k = number(k, "k", self)
 
     def forward(self, x: TensorLike) -> Tensor:
         return F.local_response_norm(x, self.size, self.alpha, self.beta, self.k)

@@ -11,7 +11,8 @@ import numpy as np
 from fathom.engine.errors import ArgumentError, ShapeError
 from fathom.engine.primitive import TABLE, apply
 from fathom.engine.tensor import Tensor, TensorLike
-from fathom.ops.checks import floats, on_arrays, raw
+from fathom.ops.arguments import number, whole
+from fathom.ops.checks import floats, on_arrays, raw, same_shape
 from fathom.ops.create import as_tensor
 from fathom.ops.elementwise import (
     clip,
@@ -21,18 +22,19 @@ from fathom.ops.elementwise import (
     maximum,
     minimum,
     neg,
+    not_equal,
     sigmoid,
     square,
     sub,
     where,
 )
 from fathom.ops.loss import cross_entropy, log_softmax
-from fathom.ops.losses.classify import logit_entropy
-from fathom.ops.losses.common import finish, pair
+from fathom.ops.losses.classify import class_weight, logit_entropy
+from fathom.ops.losses.common import finish, pair, same_dtype
 from fathom.ops.losses.distance import pairwise_distance
 from fathom.ops.losses.regression import kl_div
 from fathom.ops.normalization import normalize
-from fathom.ops.shape import concatenate
+from fathom.ops.shape import concatenate, unsqueeze
 from fathom.ops.special import softplus
 
 __all__ = [
@@ -67,6 +69,17 @@ def log_cosh_loss(input: TensorLike, target: TensorLike, reduction: str = "mean"
     return finish("log_cosh_loss", d + softplus(-2.0 * d) - math.log(2.0), reduction)
 
 
+def quantiles(owner: str, q: Any) -> Any:
+    """One or several numbers in (0, 1)."""
+    try:
+        shares = np.asarray(q, np.float64)
+    except (TypeError, ValueError):
+        shares = np.full(1, np.nan)
+    if isinstance(q, str) or shares.ndim > 1 or not ((shares > 0) & (shares < 1)).all():
+        raise ArgumentError(f"{owner}: q must lie in (0, 1); received {q!r}")
+    return shares
+
+
 def quantile_loss(
     input: TensorLike, target: TensorLike, q: float | Sequence[float] = 0.5, reduction: str = "mean"
 ) -> Tensor:
@@ -79,15 +92,14 @@ def quantile_loss(
     >>> quantile_loss(fathom.tensor([0.0, 0.0]), fathom.tensor([1.0, -1.0]), 0.9)
     tensor(0.5)
     """
-    shares = np.asarray(q, np.float64)
-    if shares.ndim > 1 or not ((shares > 0) & (shares < 1)).all():
-        raise ArgumentError(f"quantile_loss: q lies in (0, 1); received {q!r}")
+    shares = quantiles("quantile_loss", q)
     if not shares.ndim:
         x, y = pair("quantile_loss", input, target)
         e: Any = sub(y, x)
     else:
         x, y = as_tensor(input), as_tensor(target)
-        floats("quantile_loss", x)
+        floats("quantile_loss", x, y)
+        same_dtype("quantile_loss", input=x, target=y)
         if tuple(x.shape) != (*y.shape, len(shares)):
             raise ShapeError(
                 f"quantile_loss: for {len(shares)} quantiles of a target {tuple(y.shape)} the "
@@ -127,6 +139,7 @@ def hinge_loss(
     """
     x, y = pair("hinge_loss", input, target)
     _signs("hinge_loss", y)
+    number(margin, "margin", "hinge_loss")
     return finish("hinge_loss", clip(margin - x * y, min=0.0), reduction)
 
 
@@ -136,15 +149,11 @@ def squared_hinge_loss(
     """max(0, margin - target * input)^2, target -1 or 1: a hinge without a kink."""
     x, y = pair("squared_hinge_loss", input, target)
     _signs("squared_hinge_loss", y)
+    number(margin, "margin", "squared_hinge_loss")
     return finish("squared_hinge_loss", square(clip(margin - x * y, min=0.0)), reduction)
 
 
 # -- hard examples -------------------------------------------------------------------------------
-
-
-def _gamma(name: str, gamma: float) -> None:
-    if not gamma >= 0:
-        raise ArgumentError(f"{name}: gamma must be >= 0; received {gamma!r}")
 
 
 def focal_loss(
@@ -165,7 +174,8 @@ def focal_loss(
     >>> focal_loss(logits, [0, 1], gamma=0.0)
     tensor(0.1269)
     """
-    _gamma("focal_loss", gamma)
+    number(gamma, "gamma", "focal_loss", 0.0)
+    whole(ignore_index, "ignore_index", "focal_loss")
     x: Any = as_tensor(input)
     plain: Any = cross_entropy(x, target, None, ignore_index, "none")
     hard = _miss(plain) ** gamma if gamma else 1.0
@@ -181,19 +191,11 @@ def _miss(loss: Any) -> Any:
 
 def kept_share(x: Any, target: Any, weight: Any, ignore_index: int) -> Any:
     """The weight of each row: that of its class, 0 where it is ignored."""
+    labels = unsqueeze(as_tensor(target), -1)
     classes = x.shape[0 if x.ndim == 1 else 1]
-    own = np.ones(classes) if weight is None else as_tensor(weight)
-    if own.shape != (classes,):
-        raise ShapeError(
-            f"weight needs one number for each of the {classes} classes; received {own.shape}"
-        )
-    return on_arrays(_kept, as_tensor(target), own, ignored=ignore_index, dtype=x.dtype)
-
-
-def _kept(labels: Any, weight: Any, ignored: int, dtype: Any) -> Any:
-    counted = labels != ignored
-    own = np.asarray(weight, np.float64)
-    return np.where(counted, own[np.where(counted, labels, 0)], 0.0).astype(dtype)
+    own = class_weight("focal_loss", weight, classes, x)
+    hit: Any = equal(labels, np.arange(classes)) & not_equal(labels, ignore_index)
+    return where(hit, own, 0.0).astype(x.dtype).sum(axis=-1)
 
 
 def _shared(name: str, loss: Any, share: Any, reduction: str) -> Any:
@@ -213,9 +215,9 @@ def sigmoid_focal_loss(
 
     alpha weights the positives and 1 - alpha the negatives; None weights neither.
     """
-    _gamma("sigmoid_focal_loss", gamma)
-    if alpha is not None and not 0.0 <= alpha <= 1.0:
-        raise ArgumentError(f"sigmoid_focal_loss: alpha lies in [0, 1]; received {alpha!r}")
+    number(gamma, "gamma", "sigmoid_focal_loss", 0.0)
+    if alpha is not None:
+        number(alpha, "alpha", "sigmoid_focal_loss", 0.0, 1.0)
     x, y = pair("sigmoid_focal_loss", input, target)
     plain: Any = logit_entropy(x, y)
     p: Any = sigmoid(x)
@@ -240,8 +242,7 @@ def contrastive_loss(
 
     Hadsell, Chopra and LeCun (2006); d is the Euclidean distance of (n, width) rows.
     """
-    if not margin > 0:
-        raise ArgumentError(f"contrastive_loss: margin must be > 0; received {margin!r}")
+    number(margin, "margin", "contrastive_loss", 0.0, above=True)
     d: Any = pairwise_distance(input1, input2)
     y = as_tensor(target)
     if tuple(y.shape) != tuple(d.shape):
@@ -269,8 +270,7 @@ def info_nce_loss(
     >>> info_nce_loss(x, x, temperature=0.1).item() < 1e-3
     True
     """
-    if not temperature > 0:
-        raise ArgumentError(f"info_nce_loss: temperature must be > 0; received {temperature!r}")
+    number(temperature, "temperature", "info_nce_loss", 0.0, above=True)
     a, b = pair("info_nce_loss", query, positive)
     if a.ndim != 2:
         raise ShapeError(f"info_nce_loss: needs (n, width); received {tuple(a.shape)}")
@@ -297,10 +297,8 @@ def distillation_loss(
     Hinton, Vinyals and Dean (2015); both give logits (n, classes), softened by T. T^2 keeps the
     gradient of the soft part at its size. Without a target only the soft part is left.
     """
-    if not temperature > 0:
-        raise ArgumentError(f"distillation_loss: temperature must be > 0; received {temperature!r}")
-    if not 0.0 <= alpha <= 1.0:
-        raise ArgumentError(f"distillation_loss: alpha lies in [0, 1]; received {alpha!r}")
+    number(temperature, "temperature", "distillation_loss", 0.0, above=True)
+    number(alpha, "alpha", "distillation_loss", 0.0, 1.0)
     x, y = pair("distillation_loss", student, teacher)
     y = apply(TABLE["constant_of"], y)  # the teacher does not learn here
     own = log_softmax(x * (1.0 / temperature), -1)
@@ -328,6 +326,7 @@ def _corners(name: str, boxes: Any) -> list[Any]:
 
 def _iou(name: str, a: Any, b: Any, eps: float) -> tuple[Any, Any, Any, Any]:
     """(IoU, union, box corners a, box corners b)."""
+    number(eps, "eps", name, 0.0)
     p, q = _corners(name, a), _corners(name, b)
     width = clip(minimum(p[2], q[2]) - maximum(p[0], q[0]), min=0.0)
     height = clip(minimum(p[3], q[3]) - maximum(p[1], q[1]), min=0.0)
@@ -335,6 +334,14 @@ def _iou(name: str, a: Any, b: Any, eps: float) -> tuple[Any, Any, Any, Any]:
     area = [(c[2] - c[0]) * (c[3] - c[1]) for c in (p, q)]
     union = area[0] + area[1] - inter
     return inter / (union + eps), union, p, q
+
+
+def _row_by_row(name: str, boxes1: Any, boxes2: Any, eps: float) -> tuple[Any, Any, Any, Any]:
+    """`_iou` of boxes of one shape: nothing is broadcast."""
+    a, b = as_tensor(boxes1), as_tensor(boxes2)
+    same_shape(name, boxes1=a, boxes2=b)
+    same_dtype(name, boxes1=a, boxes2=b)
+    return _iou(name, a, b, eps)
 
 
 def box_iou(boxes1: TensorLike, boxes2: TensorLike) -> Tensor:
@@ -347,6 +354,7 @@ def box_iou(boxes1: TensorLike, boxes2: TensorLike) -> Tensor:
     a, b = as_tensor(boxes1), as_tensor(boxes2)
     if a.ndim != 2 or b.ndim != 2:
         raise ShapeError(f"box_iou: needs (n, 4) and (m, 4); received {a.shape} and {b.shape}")
+    same_dtype("box_iou", boxes1=a, boxes2=b)
     return _iou("box_iou", a.reshape(-1, 1, 4), b.reshape(1, -1, 4), 0.0)[0]
 
 
@@ -354,7 +362,7 @@ def iou_loss(
     boxes1: TensorLike, boxes2: TensorLike, reduction: str = "mean", eps: float = 1e-7
 ) -> Tensor:
     """1 - IoU of boxes (n, 4) row by row (Yu et al., 2016). No gradient where none overlap."""
-    iou = _iou("iou_loss", boxes1, boxes2, eps)[0]
+    iou = _row_by_row("iou_loss", boxes1, boxes2, eps)[0]
     return finish("iou_loss", 1.0 - iou, reduction)
 
 
@@ -365,7 +373,7 @@ def generalized_box_iou_loss(
 
     Rezatofighi et al. (2019); from 0 to 2, with a gradient for boxes that do not overlap.
     """
-    iou, union, p, q = _iou("generalized_box_iou_loss", boxes1, boxes2, eps)
+    iou, union, p, q = _row_by_row("generalized_box_iou_loss", boxes1, boxes2, eps)
     around = (maximum(p[2], q[2]) - minimum(p[0], q[0])) * (
         maximum(p[3], q[3]) - minimum(p[1], q[1])
     )
@@ -380,7 +388,7 @@ def distance_iou_loss(
 
     Zheng et al. (2020).
     """
-    iou, _, p, q = _iou("distance_iou_loss", boxes1, boxes2, eps)
+    iou, _, p, q = _row_by_row("distance_iou_loss", boxes1, boxes2, eps)
     diagonal = square(maximum(p[2], q[2]) - minimum(p[0], q[0])) + square(
         maximum(p[3], q[3]) - minimum(p[1], q[1])
     )

@@ -13,6 +13,14 @@ from fathom.ops.checks import operand, raw
 from fathom.ops.embedding import embedding
 from fathom.ops.shape import concatenate, reshape, stack, transpose
 
+__all__ = [
+    "PackedSequence",
+    "pack_padded_sequence",
+    "pack_sequence",
+    "pad_packed_sequence",
+    "pad_sequence",
+]
+
 
 class PackedSequence(NamedTuple):
     """Steps of all sequences one after the other, longest sequence first, without padding.

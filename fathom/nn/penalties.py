@@ -13,6 +13,14 @@ from fathom.ops.create import as_tensor
 from fathom.ops.elementwise import abs as abs_
 from fathom.ops.elementwise import square
 
+__all__ = [
+    "elastic_penalty",
+    "l1_penalty",
+    "l2_penalty",
+    "proximal_l1",
+    "proximal_l1_",
+]
+
 
 def _weights(where: Module | Iterable[Any], biases: bool) -> list[Any]:
     """The tensors a penalty falls on: of a model those with two axes or more, or all."""

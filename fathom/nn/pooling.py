@@ -7,14 +7,39 @@ from typing import Any, ClassVar
 from fathom.engine.errors import ArgumentError
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.nn import functional as F
+from fathom.nn.checks import flag, floating, number, whole
 from fathom.nn.conv import plain
 from fathom.nn.module import Module
 from fathom.ops.checks import sizes
 from fathom.ops.create import as_tensor
 
+__all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
+    "GlobalAvgPool",
+    "GlobalMaxPool",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
+]
+
 
 class _Pool(Module):
     rank: ClassVar[int]
+    options: ClassVar[tuple[str, ...]] = ("kernel_size", "stride", "padding")
 
     def _windows(self, kernel_size: Any, stride: Any, padding: Any = 0) -> None:
         name, rank = type(self).__name__, self.rank
@@ -32,14 +57,14 @@ class _Pool(Module):
         return getattr(F, f"{kind}{self.rank}d")
 
     def config(self) -> dict[str, Any]:
-        return {
-            "kernel_size": plain(self.kernel_size),
-            "stride": plain(self.stride),
-            "padding": plain(self.padding),
-        }
+        found = {name: plain(getattr(self, name)) for name in self.options}
+        usual = {"return_indices": False, "divisor_override": None}  # left out where they are so
+        return {k: v for k, v in found.items() if k not in usual or v != usual[k]}
 
 
 class _MaxPool(_Pool):
+    options = (*_Pool.options, "dilation", "return_indices", "ceil_mode")
+
     def __init__(
         self,
         kernel_size: Any,
@@ -52,19 +77,14 @@ class _MaxPool(_Pool):
         super().__init__()
         self._windows(kernel_size, stride, padding)
         self.dilation = sizes(type(self).__name__, "dilation", dilation, self.rank)
-        self.return_indices, self.ceil_mode = bool(return_indices), bool(ceil_mode)
+        self.return_indices = flag(return_indices, "return_indices", self)
+        self.ceil_mode = flag(ceil_mode, "ceil_mode", self)
 
     def forward(self, x: TensorLike) -> Any:
         return self._pick("max_pool")(
             x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
             self.return_indices,
         )  # fmt: skip
-
-    def config(self) -> dict[str, Any]:
-        found = {**super().config(), "dilation": plain(self.dilation)}
-        if self.return_indices:
-            found["return_indices"] = True
-        return {**found, "ceil_mode": self.ceil_mode}
 
 
 class MaxPool1d(_MaxPool):
@@ -94,6 +114,8 @@ class MaxPool3d(_MaxPool):
 
 
 class _AvgPool(_Pool):
+    options = (*_Pool.options, "ceil_mode", "count_include_pad", "divisor_override")
+
     def __init__(
         self,
         kernel_size: Any,
@@ -105,7 +127,10 @@ class _AvgPool(_Pool):
     ) -> None:
         super().__init__()
         self._windows(kernel_size, stride, padding)
-        self.ceil_mode, self.count_include_pad = bool(ceil_mode), bool(count_include_pad)
+        self.ceil_mode = flag(ceil_mode, "ceil_mode", self)
+        self.count_include_pad = flag(count_include_pad, "count_include_pad", self)
+        if divisor_override is not None and whole(divisor_override, "divisor_override", self) == 0:
+            raise ArgumentError(f"{type(self).__name__}: divisor_override must not be 0")
         self.divisor_override = divisor_override
 
     def forward(self, x: TensorLike) -> Tensor:
@@ -113,16 +138,6 @@ class _AvgPool(_Pool):
             x, self.kernel_size, self.stride, self.padding, self.ceil_mode,
             self.count_include_pad, self.divisor_override,
         )  # fmt: skip
-
-    def config(self) -> dict[str, Any]:
-        found = {
-            **super().config(),
-            "ceil_mode": self.ceil_mode,
-            "count_include_pad": self.count_include_pad,
-        }
-        if self.divisor_override is not None:
-            found["divisor_override"] = self.divisor_override
-        return found
 
 
 class AvgPool1d(_AvgPool):
@@ -144,26 +159,20 @@ class AvgPool3d(_AvgPool):
 
 
 class _LPPool(_Pool):
+    options = ("norm_type", "kernel_size", "stride", "ceil_mode")
+
     def __init__(
         self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
     ) -> None:
         super().__init__()
-        if not norm_type > 0:
-            raise ArgumentError(
-                f"{type(self).__name__}: norm_type must be > 0; received {norm_type!r}"
-            )
+        self.norm_type = number(norm_type, "norm_type", self, 0.0, above=True)
         self._windows(kernel_size, stride)
-        self.norm_type, self.ceil_mode = float(norm_type), bool(ceil_mode)
+        self.ceil_mode = flag(ceil_mode, "ceil_mode", self)
 
     def forward(self, x: TensorLike) -> Tensor:
         return self._pick("lp_pool")(
             x, self.norm_type, self.kernel_size, self.stride, self.ceil_mode
         )
-
-    def config(self) -> dict[str, Any]:
-        found = super().config()
-        del found["padding"]
-        return {"norm_type": self.norm_type, **found, "ceil_mode": self.ceil_mode}
 
 
 class LPPool1d(_LPPool):
@@ -267,7 +276,7 @@ class _AdaptiveMax(_Adaptive):
 
     def __init__(self, output_size: Any, return_indices: bool = False) -> None:
         super().__init__(output_size)
-        self.return_indices = bool(return_indices)
+        self.return_indices = flag(return_indices, "return_indices", self)
 
     def forward(self, x: TensorLike) -> Any:
         return getattr(F, f"{self.kind}{self.rank}d")(x, self.output_size, self.return_indices)
@@ -298,7 +307,7 @@ class AdaptiveMaxPool3d(_AdaptiveMax):
 class _Global(Module):
     def __init__(self, keepdims: bool = False) -> None:
         super().__init__()
-        self.keepdims = bool(keepdims)
+        self.keepdims = flag(keepdims, "keepdims", self)
 
     def _axes(self, x: Any) -> tuple[int, ...]:
         if x.ndim < 3:
@@ -318,7 +327,7 @@ class GlobalAvgPool(_Global):
     """
 
     def forward(self, x: TensorLike) -> Tensor:
-        a: Any = as_tensor(x)
+        a: Any = as_tensor(floating(self, x))
         return a.mean(axis=self._axes(a), keepdims=self.keepdims)
 
 
@@ -326,5 +335,5 @@ class GlobalMaxPool(_Global):
     """One maximum for each channel: (n, c, *spatial) -> (n, c)."""
 
     def forward(self, x: TensorLike) -> Tensor:
-        a: Any = as_tensor(x)
+        a: Any = as_tensor(floating(self, x))
         return a.amax(axis=self._axes(a), keepdims=self.keepdims)

@@ -11,10 +11,10 @@ from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.nn import functional as F
 from fathom.nn import init
-from fathom.nn.checks import positive
+from fathom.nn.checks import alike, flag, floating, number, positive
+from fathom.nn.dropout import probability
 from fathom.nn.module import Module
 from fathom.nn.parameter import Parameter
-from fathom.ops.checks import operand
 from fathom.ops.shape import concatenate, reshape, stack
 
 
@@ -64,15 +64,14 @@ class _Added(Module):
         kind = type(self).__name__
         self.d_model = positive(d_model, "d_model", kind)
         self.max_len = positive(max_len, "max_len", kind)
-        if not 0.0 <= dropout <= 1.0:
-            raise ArgumentError(f"{kind}: dropout is a probability in [0, 1]; received {dropout!r}")
-        self.dropout, self.batch_first = float(dropout), bool(batch_first)
+        self.dropout = probability(dropout, kind, "dropout")
+        self.batch_first = flag(batch_first, "batch_first", kind)
 
     def _table(self) -> Any:
         raise NotImplementedError
 
     def forward(self, x: TensorLike, offset: int = 0) -> Tensor:
-        a: Any = operand(x)
+        a: Any = alike(self, x, self._table())
         kind, axis = type(self).__name__, -2 if self.batch_first else 0
         if a.ndim not in (2, 3) or a.shape[-1] != self.d_model:
             marked = mark_axes(a.shape, [-1]) if a.ndim else "()"
@@ -157,12 +156,11 @@ class RotaryEmbedding(Module):
         self.dim = positive(dim, "dim", "RotaryEmbedding")
         if self.dim % 2:
             raise ArgumentError(f"RotaryEmbedding: dim must be even, for pairs; received {dim}")
-        if not base > 0:
-            raise ArgumentError(f"RotaryEmbedding: base must be > 0; received {base!r}")
-        self.base, self.interleaved = float(base), bool(interleaved)
+        self.base = number(base, "base", self, 0.0, above=True)
+        self.interleaved = flag(interleaved, "interleaved", self)
 
     def forward(self, x: TensorLike, offset: int = 0) -> Tensor:
-        a: Any = operand(x)
+        a: Any = floating(self, x)
         if a.ndim < 2 or a.shape[-1] != self.dim:
             marked = mark_axes(a.shape, [-1]) if a.ndim else "()"
             raise ShapeError(f"RotaryEmbedding: needs (..., time, {self.dim}); received {marked}")

@@ -1,10 +1,12 @@
 """A whole model made ready for training: weights by what follows, by data, by depth; a report.
 
-Reached as `nn.init.auto_`, `nn.init.lsuv_`, `nn.init.fixup_` and `nn.init.report`.
+Reached as `nn.init.apply_`, `nn.init.auto_`, `nn.init.lsuv_`, `nn.init.fixup_` and
+`nn.init.report`.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ import numpy as np
 
 from fathom.activations import FORMULAS
 from fathom.engine.backward import grad as gradients
-from fathom.engine.errors import ArgumentError
+from fathom.engine.errors import ArgumentError, suggest
 from fathom.engine.random import Random
 from fathom.engine.tensor import Tensor, mark_written, no_grad
 from fathom.nn import init
@@ -42,6 +44,89 @@ def weighted_layers(model: Module) -> list[tuple[str, Any]]:
                 fix="call the model on a batch first",
             )
     return found
+
+
+# -- by name -------------------------------------------------------------------------------------
+
+FILLS: dict[str, Callable[..., Any]] = {
+    "constant": init.constant_, "dirac": init.dirac_, "eye": init.eye_,
+    "glorot_normal": init.xavier_normal_, "glorot_uniform": init.xavier_uniform_,
+    "he_normal": init.kaiming_normal_, "he_uniform": init.kaiming_uniform_,
+    "kaiming_normal": init.kaiming_normal_, "kaiming_uniform": init.kaiming_uniform_,
+    "lecun_normal": init.lecun_normal_, "lecun_uniform": init.lecun_uniform_,
+    "normal": init.normal_, "ones": init.ones_, "orthogonal": init.orthogonal_,
+    "small_normal": lambda tensor, std=0.01: init.normal_(tensor, 0.0, std),
+    "sparse": init.sparse_, "trunc_normal": init.trunc_normal_, "uniform": init.uniform_,
+    "xavier_normal": init.xavier_normal_, "xavier_uniform": init.xavier_uniform_,
+    "zeros": init.zeros_,
+}  # fmt: skip
+OF_MODELS = ("auto", "auto_uniform", "default", "fixup", "lsuv")
+NAMES = tuple(sorted((*FILLS, *OF_MODELS)))
+
+
+def check_name(name: Any) -> str:
+    """The name of initial weights, as it is listed; an error with the nearest name otherwise.
+
+    >>> check_name("He-Normal")
+    'he_normal'
+    """
+    key = name.lower().replace("-", "_").removesuffix("_") if isinstance(name, str) else ""
+    if key not in NAMES:
+        raise ArgumentError(f"unknown initial weights {name!r}", fix=suggest(str(name), NAMES))
+    return key
+
+
+def apply_(model: Module, name: str = "auto", x: Any = None, **options: Any) -> Module:
+    """Fill the linear and convolutional layers of a model by a name; biases become 0.
+
+    name : a function of `nn.init` without its underscore ("xavier_uniform", "he_normal",
+        "orthogonal", ...) with its `options`, applied to every weight; or what looks at the whole
+        model: "auto" and "auto_uniform" (by the activation that follows), "lsuv" (by the batch
+        `x`), "fixup", and "default", which leaves the weights as the layers made them.
+
+    Returns the model. Raises `ArgumentError` for other names and options.
+
+    >>> import fathom
+    >>> from fathom import nn
+    >>> model = apply_(nn.Sequential(nn.Linear(4, 4)), "orthogonal", gain=2.0)
+    >>> w = model[0].weight.detach()
+    >>> bool(np.allclose((w @ w.T).value(), 4.0 * np.eye(4), atol=1e-5))
+    True
+    """
+    key = check_name(name)
+    if key == "lsuv" and x is None:
+        raise ArgumentError(
+            "initial weights 'lsuv' are fitted to data, and none is given",
+            fix='nn.init.apply_(model, "lsuv", x), models.mlp(..., init="lsuv", data=x)',
+        )
+    actions: dict[str, Callable[..., Any]] = {
+        "auto": auto_, "fixup": fixup_, "default": lambda model: None,
+        "auto_uniform": lambda model: auto_(model, "uniform"),
+        "lsuv": lambda model, **given: lsuv_(model, x, **given),
+    }  # fmt: skip
+    act = actions.get(key)
+    _check_options(key, lsuv_ if key == "lsuv" else act or FILLS[key], options)
+    if act is not None:
+        act(model, **options)
+        return model
+    for _, layer in weighted_layers(model):
+        FILLS[key](layer.weight, **options)
+        if layer.bias is not None:
+            init.zeros_(layer.bias)
+    return model
+
+
+def _check_options(key: str, function: Callable[..., Any], options: dict[str, Any]) -> None:
+    known = inspect.signature(function).parameters.values()
+    names = [p.name for p in known if p.name not in ("model", "tensor", "x", "report")]
+    needed = [p.name for p in known if p.name in names and p.default is p.empty]
+    for option in options:
+        if option not in names:
+            fix = suggest(option, names) if names else "it has none"
+            raise ArgumentError(f"initial weights {key!r} have no option {option!r}", fix=fix)
+    for option in needed:
+        if option not in options:
+            raise ArgumentError(f"initial weights {key!r} need the option {option!r}")
 
 
 # -- by the activation that follows --------------------------------------------------------------

@@ -14,7 +14,8 @@ from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.nn import functional as F
 from fathom.nn import init, recurrences
-from fathom.nn.checks import positive
+from fathom.nn.checks import alike, flag, positive, whole
+from fathom.nn.dropout import probability
 from fathom.nn.module import Module
 from fathom.nn.packing import (
     PackedSequence,
@@ -23,8 +24,17 @@ from fathom.nn.packing import (
     pad_packed_sequence,
 )
 from fathom.nn.parameter import Parameter
-from fathom.ops.checks import floats, one_of, operand
+from fathom.ops.checks import one_of
 from fathom.ops.shape import concatenate, reshape, stack, transpose
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+]
 
 
 def _vector(rows: int, columns: int = 0) -> Parameter:
@@ -68,17 +78,18 @@ class _Recurrent(Module):
         self.input_size = positive(input_size, "input_size", kind)
         self.hidden_size = positive(hidden_size, "hidden_size", kind)
         self.num_layers = positive(num_layers, "num_layers", kind)
-        self.bias, self.batch_first = bool(bias), bool(batch_first)
-        self.bidirectional = bool(bidirectional)
-        if not 0.0 <= dropout <= 1.0:
-            raise ArgumentError(f"{kind}: dropout is a probability in [0, 1]; received {dropout!r}")
-        self.dropout = float(dropout)
-        if isinstance(proj_size, bool) or not 0 <= proj_size < self.hidden_size:
+        self.bias, self.batch_first = (
+            flag(bias, "bias", self),
+            flag(batch_first, "batch_first", self),
+        )
+        self.bidirectional = flag(bidirectional, "bidirectional", self)
+        self.dropout = probability(dropout, kind, "dropout")
+        if not 0 <= whole(proj_size, "proj_size", self) < self.hidden_size:
             raise ArgumentError(
                 f"{kind}: proj_size must be 0 (none) or less than hidden_size {hidden_size}; "
                 f"received {proj_size!r}"
             )
-        self.proj_size = int(proj_size)
+        self.proj_size = proj_size
         self._make_parameters()
 
     @property
@@ -126,7 +137,7 @@ class _Recurrent(Module):
     def forward(self, input: Any, hx: Any = None, lengths: TensorLike | None = None) -> Any:
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx, lengths)
-        x: Any = operand(input)
+        x: Any = alike(self, input, self.weight_ih_l0)
         self._check_input(x)
         single = x.ndim == 2
         if single:
@@ -147,7 +158,7 @@ class _Recurrent(Module):
             raise ArgumentError(f"{kind}: a packed sequence knows its lengths; leave lengths out")
         x: Any
         x, sizes = pad_packed_sequence(packed)
-        self._check_input(x)
+        self._check_input(alike(self, x, self.weight_ih_l0))
         out, states = self._run(x, self._initial(x, hx, False), self._mask(x, sizes))
         repacked = pack_padded_sequence(out, sizes, enforce_sorted=False)
         if packed.sorted_indices is not None:  # keep the order the sequence came with
@@ -160,7 +171,6 @@ class _Recurrent(Module):
 
     def _check_input(self, x: Any) -> None:
         kind = type(self).__name__
-        floats(kind, x)
         layout = "(n, time, {0})" if self.batch_first else "(time, n, {0})"
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
             wanted = layout.format(self.input_size)
@@ -192,10 +202,12 @@ class _Recurrent(Module):
             return [[_zeros(x, n, w)] * count for w in widths]
         given = hx if self._states > 1 else (hx,)
         if not isinstance(given, tuple | list) or len(given) != self._states:
-            raise ArgumentError(f"{type(self).__name__}: hx is the pair (h_0, c_0)")
+            raise ArgumentError(
+                f"{type(self).__name__}: hx is the pair (h_0, c_0); received a {type(hx).__name__}"
+            )
         starts = []
         for name, state, width in zip(("h_0", "c_0"), given, widths, strict=False):
-            s: Any = operand(state)
+            s: Any = alike(self, state, x)
             wanted = (count, width) if single else (count, n, width)
             if s.shape != wanted:
                 axes = [i for i, (a, b) in enumerate(zip(s.shape, wanted, strict=False)) if a != b]
@@ -349,7 +361,7 @@ class _Cell(Module):
         kind = type(self).__name__
         self.input_size = positive(input_size, "input_size", kind)
         self.hidden_size = positive(hidden_size, "hidden_size", kind)
-        self.bias = bool(bias)
+        self.bias = flag(bias, "bias", self)
         rows = self._gates * self.hidden_size
         self.weight_ih = _vector(rows, self.input_size)
         self.weight_hh = _vector(rows, self.hidden_size)
@@ -367,8 +379,7 @@ class _Cell(Module):
     def _rows(self, input: Any, *states: Any) -> tuple[Any, ...]:
         """Input and states as (1, n, ...), one step of time; zeros for states not given."""
         kind = type(self).__name__
-        x: Any = operand(input)
-        floats(kind, x)
+        x: Any = alike(self, input, self.weight_ih)
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
             raise ShapeError(
                 f"{kind}: needs (n, {self.input_size}) or ({self.input_size},); received "
@@ -378,7 +389,7 @@ class _Cell(Module):
         rows = [reshape(x, (1, n, self.input_size))]
         wanted = (*x.shape[:-1], self.hidden_size)
         for state in states:
-            h = _zeros(x, *wanted) if state is None else operand(state)
+            h = _zeros(x, *wanted) if state is None else alike(self, state, x)
             if h.shape != wanted:
                 raise ShapeError(f"{kind}: the state must have shape {wanted}; received {h.shape}")
             rows.append(reshape(h, (n, self.hidden_size)))
@@ -424,7 +435,9 @@ class LSTMCell(_Cell):
     def forward(
         self, input: TensorLike, hx: tuple[TensorLike, TensorLike] | None = None
     ) -> tuple[Tensor, Tensor]:
-        shape, x, h, c = self._rows(input, *((None, None) if hx is None else hx))
+        if hx is not None and (not isinstance(hx, tuple | list) or len(hx) != 2):
+            raise ArgumentError(f"LSTMCell: hx is the pair (h, c); received a {type(hx).__name__}")
+        shape, x, h, c = self._rows(input, *(hx or (None, None)))
         z = F.linear(x, self.weight_ih, _both_biases(self.bias_ih, self.bias_hh))
         hs, cs = recurrences.lstm(z, h, c, self.weight_hh)
         return reshape(hs, shape), reshape(cs, shape)

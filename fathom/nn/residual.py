@@ -8,11 +8,16 @@ import numpy as np
 
 from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
 from fathom.engine.tensor import Tensor, TensorLike
-from fathom.nn.checks import positive
+from fathom.nn.checks import alike, flag, number, positive
 from fathom.nn.dropout import DropPath, probability
 from fathom.nn.module import Module
 from fathom.nn.parameter import Parameter
 from fathom.ops.create import as_tensor
+
+__all__ = [
+    "LayerScale",
+    "Residual",
+]
 
 
 class Residual(Module):
@@ -50,10 +55,13 @@ class Residual(Module):
         self.body = body
         if shortcut is not None:
             self.shortcut = shortcut
-        self.initial, self.learnable = float(scale), bool(learnable)
+        self.initial, self.learnable = (
+            number(scale, "scale", self),
+            flag(learnable, "learnable", self),
+        )
         start: Any = self.initial
         self.scale: Any = Parameter(np.asarray(start, np.float32)) if learnable else start
-        self.drop = probability(drop, "Residual")
+        self.drop = probability(drop, "Residual", "drop")
 
     def forward(self, x: TensorLike) -> Tensor:
         a: Any = as_tensor(x)
@@ -92,12 +100,13 @@ class LayerScale(Module):
 
     def __init__(self, dim: int, init_values: float = 1e-5, channels_first: bool = False) -> None:
         super().__init__()
-        self.dim, self.init_values = positive(dim, "dim", "LayerScale"), float(init_values)
-        self.channels_first = bool(channels_first)
+        self.dim = positive(dim, "dim", "LayerScale")
+        self.init_values = number(init_values, "init_values", self)
+        self.channels_first = flag(channels_first, "channels_first", self)
         self.gamma = Parameter(np.full(self.dim, init_values, np.float32))
 
     def forward(self, x: TensorLike) -> Tensor:
-        a: Any = as_tensor(x)
+        a: Any = as_tensor(alike(self, x, self.gamma))
         axis = 1 if self.channels_first else a.ndim - 1
         if a.ndim <= axis or axis < 0 or a.shape[axis] != self.dim:
             raise ShapeError(

@@ -12,13 +12,22 @@ from fathom.engine.tensor import Tensor, TensorLike
 from fathom.nn import functional as F
 from fathom.nn import init
 from fathom.nn.attention import MultiheadAttention
-from fathom.nn.checks import positive
+from fathom.nn.checks import flag, number, positive
 from fathom.nn.container import Sequential
-from fathom.nn.dropout import Dropout
+from fathom.nn.dropout import Dropout, probability
 from fathom.nn.linear import Linear
 from fathom.nn.module import Module
 from fathom.nn.norm import LayerNorm, RMSNorm
 from fathom.ops.checks import one_of
+
+__all__ = [
+    "FeedForward",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
+]
 
 PLAIN: dict[str, Any] = {
     "relu": F.relu,
@@ -87,12 +96,13 @@ class FeedForward(Module):
         self.activation = _check_activation("FeedForward", activation)
         gated = activation in GATED
         if hidden is None:
-            hidden = gated_width(d_model, multiple_of) if gated else 4 * self.d_model
-        self.hidden, self.bias = positive(hidden, "hidden", "FeedForward"), bool(bias)
+            multiple = positive(multiple_of, "multiple_of", "FeedForward")
+            hidden = gated_width(d_model, multiple) if gated else 4 * self.d_model
+        self.hidden, self.bias = positive(hidden, "hidden", "FeedForward"), flag(bias, "bias", self)
         self.linear1 = Linear(self.d_model, self.hidden, self.bias)
         if gated:
             self.linear3 = Linear(self.d_model, self.hidden, self.bias)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(probability(dropout, "FeedForward", "dropout"))
         self.linear2 = Linear(self.hidden, self.d_model, self.bias)
 
     def forward(self, x: TensorLike) -> Tensor:
@@ -133,8 +143,16 @@ class _Block(Module):
         kind = type(self).__name__
         one_of(kind, "norm", norm, ("layer", "rms"))
         self.activation = _check_activation(kind, activation)
-        self.norm_first, self.norm, self.eps = bool(norm_first), norm, float(layer_norm_eps)
-        self.bias = bool(bias)
+        self.norm_first, self.norm = flag(norm_first, "norm_first", self), norm
+        self.eps = number(layer_norm_eps, "layer_norm_eps", self, 0.0)
+        self.bias = flag(bias, "bias", self)
+        for name, size in (
+            ("d_model", d_model), ("nhead", nhead), ("dim_feedforward", dim_feedforward),
+        ):  # fmt: skip
+            positive(size, name, self)
+        probability(dropout, kind, "dropout")
+        flag(batch_first, "batch_first", self), flag(rotary, "rotary", self)
+        flag(alibi, "alibi", self)
         for name in self._attentions:
             own = name == "self_attn"
             attention = MultiheadAttention(
@@ -260,12 +278,18 @@ class _Stack(Module):
 
     builds_children = True
     _layer_argument = "encoder_layer"
+    _layer_kind: type[_Block] = TransformerEncoderLayer
 
     def __init__(self, layer: Module, num_layers: int, norm: Module | None) -> None:
         super().__init__()
         kind = type(self).__name__
-        if not isinstance(layer, _Block):
-            raise ArgumentError(f"{kind}: {self._layer_argument} is {layer!r}, not a layer of it")
+        if not isinstance(layer, self._layer_kind):
+            raise ArgumentError(
+                f"{kind}: {self._layer_argument} must be a {self._layer_kind.__name__}; received "
+                f"{layer!r}"
+            )
+        if norm is not None and not isinstance(norm, Module):
+            raise ArgumentError(f"{kind}: norm must be a layer or None; received {norm!r}")
         count = positive(num_layers, "num_layers", kind)
         self.layers = Sequential(*(copy.deepcopy(layer) for _ in range(count)))
         self.norm = norm
@@ -322,6 +346,7 @@ class TransformerDecoder(_Stack):
     """
 
     _layer_argument = "decoder_layer"
+    _layer_kind = TransformerDecoderLayer
 
     def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None) -> None:
         super().__init__(decoder_layer, num_layers, norm)
@@ -374,6 +399,10 @@ class Transformer(Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
+        positive(d_model, "d_model", self)
+        number(layer_norm_eps, "layer_norm_eps", self, 0.0)
+        positive(num_encoder_layers, "num_encoder_layers", self)
+        positive(num_decoder_layers, "num_decoder_layers", self)
         shared: tuple[Any, ...] = (
             d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, batch_first,
             norm_first, bias,

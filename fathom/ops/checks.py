@@ -72,12 +72,17 @@ def one_of(name: str, argument: str, value: Any, known: Sequence[Any]) -> None:
         raise ArgumentError(f"{name}: unknown {argument} {value!r}", fix=fix)
 
 
+def _whole(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, (bool, np.bool_))
+
+
 def sizes(name: str, argument: str, value: Any, count: int, least: int = 1) -> tuple[int, ...]:
     """One whole number for every spatial axis: an int counts for all of them."""
-    parts = (value,) * count if hasattr(value, "__index__") else tuple(value)
+    single = not isinstance(value, (list, tuple, np.ndarray)) or np.ndim(value) == 0
+    parts = (value,) if single else tuple(value)
     if len(parts) == 1:
         parts *= count
-    if len(parts) != count or not all(hasattr(p, "__index__") for p in parts):
+    if len(parts) != count or not all(_whole(p) for p in parts):
         raise ArgumentError(
             f"{name}: {argument} is one whole number, or {count} of them; received {value!r}"
         )

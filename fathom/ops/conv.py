@@ -19,6 +19,7 @@ from fathom.engine.batching import spread
 from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
 from fathom.engine.primitive import Primitive, apply, general, linear
 from fathom.engine.tensor import TensorLike
+from fathom.ops.arguments import positive
 from fathom.ops.checks import floats, need_axes, one_of, operand, sizes
 from fathom.ops.shape import broadcast_to, permute, reshape
 from fathom.ops.window import (
@@ -330,7 +331,8 @@ def conv_nd(
     need_axes(name, "the weight", w, (rank + 2,), "(out, in/groups, *kernel)")
     step, spread_ = sizes(name, "stride", stride, rank), sizes(name, "dilation", dilation, rank)
     pads = _padding(name, padding, tuple(w.shape[2:]), step, spread_)
-    options = {"stride": step, "padding": pads, "dilation": spread_, "groups": int(groups)}
+    positive(groups, "groups", name)
+    options = {"stride": step, "padding": pads, "dilation": spread_, "groups": groups}
     _conv_shape(x, w, b, **options)  # type: ignore[arg-type]
     return _first(apply(_conv, x, w, b, **options), single)
 
@@ -367,8 +369,9 @@ def conv_transpose_nd(
             f"{mark_axes(w.shape, [0])} takes {w.shape[0]}",
             fix="the weight of a transposed convolution is (in, out/groups, *kernel)",
         )
-    _check_groups(name, w.shape[0], int(groups), w.shape, 0)
-    _check_bias(name, b, w.shape[1] * int(groups))
+    positive(groups, "groups", name)
+    _check_groups(name, w.shape[0], groups, w.shape, 0)
+    _check_bias(name, b, w.shape[1] * groups)
     step, spread_ = sizes(name, "stride", stride, rank), sizes(name, "dilation", dilation, rank)
     pad = sizes(name, "padding", padding, rank, 0)
     extra = sizes(name, "output_padding", output_padding, rank, 0)
@@ -390,7 +393,7 @@ def conv_transpose_nd(
         )
     borders = tuple((p, p - e) for p, e in zip(pad, extra, strict=True))  # windows fit exactly
     out = apply(
-        _conv_input, x, w, stride=step, padding=borders, dilation=spread_, groups=int(groups),
+        _conv_input, x, w, stride=step, padding=borders, dilation=spread_, groups=groups,
         spatial=spatial,
     )  # fmt: skip
     if b is not None:

@@ -10,8 +10,9 @@ from fathom.engine.batching import spread
 from fathom.engine.errors import ArgumentError, AxisError, DtypeError, ShapeError, suggest
 from fathom.engine.primitive import Extra, apply, general
 from fathom.engine.tensor import Tensor, TensorLike, to_array, tracing
+from fathom.ops.arguments import number, whole
 from fathom.ops.axes import one_axis, torch_names
-from fathom.ops.checks import on_arrays, one_of
+from fathom.ops.checks import floats, on_arrays, one_of, operand
 from fathom.ops.elementwise import equal, exp, not_equal, where
 from fathom.ops.reduce import mean
 from fathom.ops.reduce import sum as sum_
@@ -69,13 +70,17 @@ def softmax(x: TensorLike, axis: int = -1) -> Tensor:
     >>> fathom.nn.functional.softmax(fathom.tensor([0.0, 0.0]))
     tensor([0.5, 0.5])
     """
-    return apply(_softmax, x, axis=one_axis(axis, np.ndim(x), "softmax"))
+    a: Any = operand(x)
+    floats("softmax", a)
+    return apply(_softmax, a, axis=one_axis(axis, a.ndim, "softmax"))
 
 
 @torch_names
 def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
     """The logarithm of `softmax`, exact even where the softmax underflows."""
-    return apply(_log_softmax, x, axis=one_axis(axis, np.ndim(x), "log_softmax"))
+    a: Any = operand(x)
+    floats("log_softmax", a)
+    return apply(_log_softmax, a, axis=one_axis(axis, a.ndim, "log_softmax"))
 
 
 # -- cross-entropy -----------------------------------------------------------------------------
@@ -180,9 +185,10 @@ def cross_entropy(
     """
     x: Any = input if isinstance(input, (Tensor, np.ndarray)) else Tensor(input)
     y: Any = target if isinstance(target, (Tensor, np.ndarray)) else to_array(target)
+    floats("cross_entropy", x)
     one_of("cross_entropy", "reduction", reduction, REDUCTIONS)
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ArgumentError(f"label_smoothing must lie in [0, 1]; received {label_smoothing}")
+    number(label_smoothing, "label_smoothing", "cross_entropy", 0.0, 1.0)
+    whole(ignore_index, "ignore_index", "cross_entropy")
     if x.ndim == 0:
         raise ShapeError("cross_entropy: the input needs a class axis; received a single number")
     class_axis = 0 if x.ndim == 1 else 1

@@ -15,6 +15,7 @@ import numpy as np
 from fathom.engine.errors import ArgumentError, GraphError, ShapeError, mark_axes
 from fathom.engine.primitive import apply, general
 from fathom.engine.tensor import Tensor, TensorLike, mark_written
+from fathom.ops.arguments import number, positive, whole
 from fathom.ops.axes import Axis, torch_names
 from fathom.ops.checks import floats, memory, operand, raw
 from fathom.ops.elementwise import clip, sqrt
@@ -137,6 +138,7 @@ def batch_norm(
             [ 1.]])
     """
     x = _input("batch_norm", input, 2, "(n, c, ...)")
+    number(momentum, "momentum", "batch_norm", 0.0, 1.0), number(eps, "eps", "batch_norm", 0.0)
     channels = x.shape[1]
     mean, var, scale, shift = _vectors(
         "batch_norm",
@@ -201,6 +203,10 @@ def instance_norm(
     x = _input("instance_norm", input, 3, "(n, c, ...)")
     if not use_input_stats:
         return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+    (
+        number(momentum, "momentum", "instance_norm", 0.0, 1.0),
+        number(eps, "eps", "instance_norm", 0.0),
+    )
     n, channels = x.shape[:2]
     mean, var, scale, shift = _vectors(
         "instance_norm",
@@ -231,9 +237,9 @@ def instance_norm(
 
 
 def _last_axes(name: str, x: Any, normalized_shape: Any) -> tuple[int, ...]:
-    shape = (
-        (normalized_shape,) if hasattr(normalized_shape, "__index__") else tuple(normalized_shape)
-    )
+    several = isinstance(normalized_shape, list | tuple)
+    given = tuple(normalized_shape) if several else (normalized_shape,)
+    shape = tuple(whole(n, "normalized_shape", name, 0) for n in given)
     k = len(shape)
     if not k or tuple(x.shape[x.ndim - k :]) != shape or k > x.ndim:
         marked = mark_axes(x.shape, range(-min(k, x.ndim), 0))
@@ -265,6 +271,7 @@ def layer_norm(
     tensor([[-1.,  1.]])
     """
     x = _input("layer_norm", input, 1, "(..., *normalized_shape)")
+    number(eps, "eps", "layer_norm", 0.0)
     shape = _last_axes("layer_norm", x, normalized_shape)
     scale, shift = _shaped("layer_norm", shape, weight=weight, bias=bias)
     y = standardize(x, tuple(range(x.ndim - len(shape), x.ndim)), eps)[0]
@@ -280,9 +287,10 @@ def group_norm(
 ) -> Tensor:
     """Groups of channels of each sample standardized together; (n, c, ...). Wu and He (2018)."""
     x = _input("group_norm", input, 2, "(n, c, ...)")
+    positive(num_groups, "num_groups", "group_norm"), number(eps, "eps", "group_norm", 0.0)
     n, channels = x.shape[:2]
     scale, shift = _vectors("group_norm", channels, weight=weight, bias=bias)
-    if num_groups < 1 or channels % num_groups:
+    if channels % num_groups:
         raise ArgumentError(
             f"group_norm: {channels} channels {mark_axes(x.shape, [1])} cannot be split into "
             f"num_groups={num_groups} equal parts"
@@ -306,7 +314,8 @@ def rms_norm(
     shape = _last_axes("rms_norm", x, normalized_shape)
     (scale,) = _shaped("rms_norm", shape, weight=weight)
     axes = tuple(range(x.ndim - len(shape), x.ndim))
-    small = float(np.finfo(x.dtype).eps) if eps is None else eps
+    machine = float(np.finfo(x.dtype).eps)
+    small = machine if eps is None else number(eps, "eps", "rms_norm", 0.0)
     squares = (x * x).sum(axis=axes, keepdims=True) * (1.0 / max(math.prod(shape), 1))
     return _scaled(x / sqrt(squares + small), scale, None, shape)
 
@@ -320,4 +329,6 @@ def normalize(input: TensorLike, p: float = 2.0, axis: Axis = 1, eps: float = 1e
     tensor([[0.6, 0.8]])
     """
     x: Any = _input("normalize", input, 1, "with axes")
-    return x / clip(vector_norm(x, p, axis, True), min=eps)
+    power = p if p in (math.inf, -math.inf) else number(p, "p", "normalize")
+    number(eps, "eps", "normalize", 0.0)
+    return x / clip(vector_norm(x, power, axis, True), min=eps)

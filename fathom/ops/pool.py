@@ -10,7 +10,8 @@ import numpy as np
 from fathom.engine.errors import ArgumentError, ShapeError
 from fathom.engine.primitive import Primitive, apply, general, linear
 from fathom.engine.tensor import Tensor, TensorLike
-from fathom.ops.checks import floats, need_axes, operand, raw, sizes
+from fathom.ops.arguments import number, whole
+from fathom.ops.checks import floats, need_axes, operand, sizes
 from fathom.ops.elementwise import abs as abs_
 from fathom.ops.elementwise import power, relu, sign
 from fathom.ops.linalg import matmul
@@ -34,7 +35,6 @@ __all__ = [
     "local_response_norm",
     "lp_pool_nd",
     "max_pool_nd",
-    "max_unpool_nd",
     "window_sum",
 ]
 
@@ -113,24 +113,29 @@ _max_pool: Primitive = general(
             else apply(_put, g[0], out[1], spatial=tuple(x.shape[len(x.shape) - len(kernel) :]))
         ),
     ),
-    jvp=(lambda t, out, x, kernel, counts, **p: (apply(_take, t, out[1], rank=len(kernel)), None),),
+    jvp=(
+        lambda t, out, x, kernel, counts, **p: (
+            apply(take_places, t, out[1], rank=len(kernel)),
+            None,
+        ),
+    ),
     saves="out",
     batch="native",
 )
 
 
-def _no_gradient(*args: Any, **params: Any) -> None:
+def no_gradient(*args: Any, **params: Any) -> None:
     """The rule of an index, which may be the output of an operation with a gradient."""
 
 
-def _flat(x: Any, rank: int) -> Any:
+def flat_axes(x: Any, rank: int) -> Any:
     """The last axes as one, all before them as another."""
     cut = x.ndim - rank
     return x.reshape(volume(x.shape[:cut]), volume(x.shape[cut:]))
 
 
 def _take_forward(x: Any, index: Any, rank: int) -> Any:
-    return np.take_along_axis(_flat(x, rank), _flat(index, rank), 1).reshape(index.shape)
+    return np.take_along_axis(flat_axes(x, rank), flat_axes(index, rank), 1).reshape(index.shape)
 
 
 def _put_forward(g: Any, index: Any, spatial: Sizes) -> Any:
@@ -138,19 +143,19 @@ def _put_forward(g: Any, index: Any, spatial: Sizes) -> Any:
     lead = index.shape[: index.ndim - rank]
     rows, size = volume(lead), volume(spatial)
     out = np.zeros(rows * size, g.dtype)
-    flat = _flat(index, rank) + (np.arange(rows) * size)[:, None]
+    flat = flat_axes(index, rank) + (np.arange(rows) * size)[:, None]
     np.add.at(out, flat.ravel(), g.ravel())
     return out.reshape(*lead, *spatial)
 
 
-_take: Primitive = linear(
+take_places: Primitive = linear(
     "pool_take",
     _take_forward,
     (
         lambda g, out, x, index, rank: apply(
             _put, g, index, spatial=tuple(x.shape[len(x.shape) - rank :])
         ),
-        _no_gradient,
+        no_gradient,
     ),
     saves="other",
     shape=lambda x, index, rank: index.shape,
@@ -159,7 +164,10 @@ _take: Primitive = linear(
 _put: Primitive = linear(
     "pool_put",
     _put_forward,
-    (lambda g, out, x, index, spatial: apply(_take, g, index, rank=len(spatial)), _no_gradient),
+    (
+        lambda g, out, x, index, spatial: apply(take_places, g, index, rank=len(spatial)),
+        no_gradient,
+    ),
     saves="other",
     shape=lambda g, index, spatial: (*g.shape[: len(g.shape) - len(spatial)], *spatial),
     batch="native",
@@ -229,7 +237,7 @@ _window_spread: Primitive = linear(
 # -- windows from arguments ------------------------------------------------------------------------
 
 
-def _input(name: str, x: Any, rank: int) -> Any:
+def checked_input(name: str, x: Any, rank: int) -> Any:
     a = operand(x)
     floats(name, a)
     space = ", ".join("dhw"[3 - rank :] if rank > 1 else "l")
@@ -237,7 +245,7 @@ def _input(name: str, x: Any, rank: int) -> Any:
     return a
 
 
-def _options(
+def window_options(
     name: str, rank: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any
 ) -> tuple[Sizes, Sizes, Sizes, Sizes]:
     kernel = sizes(name, "kernel_size", kernel_size, rank)
@@ -293,41 +301,13 @@ def max_pool_nd(
     its number in the flattened spatial axes. Of equals the first gets the gradient.
     """
     name = f"max_pool{rank}d"
-    x = _input(name, input, rank)
-    kernel, step, pads, spread = _options(name, rank, kernel_size, stride, padding, dilation)
+    x = checked_input(name, input, rank)
+    kernel, step, pads, spread = window_options(name, rank, kernel_size, stride, padding, dilation)
     counts = pool_counts(name, x.shape, kernel, step, pads, spread, ceil_mode)
     values, index = apply(
         _max_pool, x, kernel=kernel, stride=step, padding=pads, dilation=spread, counts=counts
     )
     return (values, index) if return_indices else values
-
-
-def max_unpool_nd(
-    rank: int,
-    input: TensorLike,
-    indices: TensorLike,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    output_size: Sequence[int] | None = None,
-) -> Tensor:
-    """Values back at the places `max_pool` took them from, zeros elsewhere."""
-    name = f"max_unpool{rank}d"
-    x, index = _input(name, input, rank), operand(indices)
-    kernel, step, pads, _ = _options(name, rank, kernel_size, stride, padding, 1)
-    if x.shape != index.shape:
-        raise ShapeError(f"{name}: input {x.shape} and indices {index.shape} must have one shape")
-    if output_size is None:
-        spatial = tuple(
-            (n - 1) * s - 2 * p + k
-            for n, s, p, k in zip(x.shape[-rank:], step, pads, kernel, strict=True)
-        )
-    else:
-        spatial = tuple(output_size)[-rank:]
-    largest = int(raw(index).max(initial=0))
-    if largest >= volume(spatial):
-        raise ShapeError(f"{name}: index {largest} lies outside of an output of size {spatial}")
-    return apply(_put, x, index, spatial=spatial)
 
 
 def _divisor(
@@ -369,11 +349,11 @@ def avg_pool_nd(
     divisor_override : divide by this instead of by the number of elements.
     """
     name = f"avg_pool{rank}d"
-    x = _input(name, input, rank)
-    kernel, step, pads, one = _options(name, rank, kernel_size, stride, padding, 1)
+    x = checked_input(name, input, rank)
+    kernel, step, pads, one = window_options(name, rank, kernel_size, stride, padding, 1)
     counts = pool_counts(name, x.shape, kernel, step, pads, one, ceil_mode)
     if divisor_override is not None:
-        if divisor_override == 0:
+        if whole(divisor_override, "divisor_override", name) == 0:
             raise ArgumentError(f"{name}: divisor_override must not be 0")
         scale: Any = 1.0 / divisor_override
     else:
@@ -391,9 +371,10 @@ def lp_pool_nd(
 ) -> Any:
     """(sum of x^norm_type over each window)^(1/norm_type); (n, c, *spatial) or (c, *spatial)."""
     name = f"lp_pool{rank}d"
-    x = _input(name, input, rank)
-    kernel, step, pads, one = _options(name, rank, kernel_size, stride, 0, 1)
+    x = checked_input(name, input, rank)
+    kernel, step, pads, one = window_options(name, rank, kernel_size, stride, 0, 1)
     counts = pool_counts(name, x.shape, kernel, step, pads, one, ceil_mode)
+    number(norm_type, "norm_type", name, 0.0, above=True)
     mean = window_sum(power(x, norm_type), kernel, step, pads, counts)
     if ceil_mode:  # an overhanging window stands for a whole one, as in PyTorch
         mean = mean * (_divisor(x, kernel, step, pads, counts, True) * volume(kernel))
@@ -404,8 +385,8 @@ def lp_pool_nd(
 
 
 def _targets(name: str, x: Any, rank: int, output_size: Any) -> Sizes:
-    parts = (output_size,) * rank if output_size is None or hasattr(output_size, "__index__") \
-        else tuple(output_size)  # fmt: skip
+    several = isinstance(output_size, list | tuple)
+    parts = tuple(output_size) if several else (output_size,) * rank
     if len(parts) != rank:
         raise ArgumentError(f"{name}: output_size needs {rank} numbers; received {output_size!r}")
     spatial = x.shape[x.ndim - rank :]
@@ -428,7 +409,7 @@ def adaptive_avg_pool_nd(rank: int, input: TensorLike, output_size: Any) -> Any:
     global pooling.
     """
     name = f"adaptive_avg_pool{rank}d"
-    x = _input(name, input, rank)
+    x = checked_input(name, input, rank)
     targets = _targets(name, x, rank, output_size)
     spatial = x.shape[x.ndim - rank :]
     if not any(n % t for n, t in zip(spatial, targets, strict=True)):
@@ -479,14 +460,14 @@ def adaptive_max_pool_nd(
     return_indices : also where each maximum stands in the flattened spatial axes.
     """
     name = f"adaptive_max_pool{rank}d"
-    x = _input(name, input, rank)
+    x = checked_input(name, input, rank)
     targets = _targets(name, x, rank, output_size)
     spatial = x.shape[x.ndim - rank :]
     if not any(n % t for n, t in zip(spatial, targets, strict=True)):
         kernel = tuple(n // t for n, t in zip(spatial, targets, strict=True))
         return max_pool_nd(rank, x, kernel, return_indices=return_indices)
     index = apply(_adaptive, x, counts=targets)
-    values = apply(_take, x, index, rank=rank)
+    values = apply(take_places, x, index, rank=rank)
     return (values, index) if return_indices else values
 
 
@@ -500,6 +481,8 @@ def local_response_norm(
 
     Krizhevsky, Sutskever and Hinton (2012).
     """
+    for key, value in (("alpha", alpha), ("beta", beta), ("k", k)):
+        number(value, key, "local_response_norm")
     x: Any = operand(input)
     floats("local_response_norm", x)
     if x.ndim < 3:

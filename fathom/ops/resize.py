@@ -10,6 +10,7 @@ import numpy as np
 from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
 from fathom.engine.primitive import Primitive, apply, linear
 from fathom.engine.tensor import Tensor, TensorLike
+from fathom.ops.arguments import number
 from fathom.ops.checks import floats, need_axes, one_of, operand, sizes
 from fathom.ops.pool import adaptive_avg_pool_nd, along
 from fathom.ops.shape import permute, reshape
@@ -24,6 +25,7 @@ from fathom.ops.window import (
 )
 
 __all__ = [
+    "channel_shuffle",
     "fold",
     "interpolate",
     "pixel_shuffle",
@@ -212,9 +214,11 @@ def _resized(
     if size is not None:
         targets = sizes("interpolate", "size", size, rank)
         return targets, tuple(n / t for n, t in zip(spatial, targets, strict=True))
-    factors = tuple(factor) if hasattr(factor, "__len__") else (factor,) * rank
-    if len(factors) != rank or any(f <= 0 for f in factors):
+    factors = tuple(factor) if isinstance(factor, list | tuple) else (factor,) * rank
+    if len(factors) != rank:
         raise ArgumentError(f"interpolate: scale_factor needs {rank} numbers > 0; got {factor!r}")
+    for f in factors:
+        number(f, "scale_factor", "interpolate", 0.0, above=True)
     targets = tuple(math.floor(n * f) for n, f in zip(spatial, factors, strict=True))
     if any(t < 1 for t in targets):
         raise ShapeError(f"interpolate: {spatial} times {factor} leaves nothing")
@@ -255,3 +259,22 @@ def pixel_unshuffle(input: TensorLike, downscale_factor: int) -> Tensor:
     x = reshape(x, (*lead, c, h // r, r, w // r, r))
     x = permute(x, (*range(n), n, n + 2, n + 4, n + 1, n + 3))
     return reshape(x, (*lead, c * r * r, h // r, w // r))
+
+
+def channel_shuffle(input: TensorLike, groups: int) -> Tensor:
+    """Channels of (n, c, ...) dealt out anew: one from each group in turn (Zhang et al., 2018).
+
+    >>> import fathom
+    >>> channel_shuffle(fathom.arange(6.0).reshape(1, 6), 2)
+    tensor([[0., 3., 1., 4., 2., 5.]])
+    """
+    x = operand(input)
+    (g,) = sizes("channel_shuffle", "groups", groups, 1)
+    if x.ndim < 2 or x.shape[1] % g:
+        raise ShapeError(
+            f"channel_shuffle: needs (n, c, ...) with c a multiple of {g}; received shape "
+            f"{mark_axes(x.shape, [1]) if x.ndim > 1 else x.shape}"
+        )
+    n, c, *rest = x.shape
+    x = reshape(x, (n, g, c // g, *rest))
+    return reshape(permute(x, (0, 2, 1, *range(3, len(rest) + 3))), (n, c, *rest))

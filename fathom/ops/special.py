@@ -1,13 +1,13 @@
 """Special functions: the error function, the gamma family, sums of exponentials.
 
-NumPy has none of the first two, so they are computed here: erf and erfc by the rational
-approximations of Cody (1969), the gamma family by its asymptotic series after a shift.
+NumPy has none of the first two, so they are computed here: erf and erfc by rational
+approximations as Cody (1969) made them, the gamma family by its asymptotic series after a shift.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,76 +56,105 @@ __all__ = [
 
 
 # -- the error function ------------------------------------------------------------------------
-# W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969);
-# coefficients of the program CALERF. Highest powers first.
+# erfc(a) = exp(-a^2) P(a) / Q(a) for a >= 0. The ratios are minimax fits of exp(a^2) erfc(a) by
+# scripts/fit_error_function.py: relative error 5.6e-9 for a <= 10 (float32) and 5.0e-17 for
+# a <= 27.3 (float64), beyond which erfc is 0. Highest powers first; all are positive, so that
+# Horner's scheme loses nothing.
 
-_SMALL = (1.85777706184603153e-1, 3.16112374387056560, 1.13864154151050156e2,
-          3.77485237685302021e2, 3.20937758913846947e3)  # fmt: skip
-_SMALL_Q = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3,
-            2.84423683343917062e3)  # fmt: skip
-_MIDDLE = (2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594,
-           6.61191906371416295e1, 2.98635138197400131e2, 8.81952221241769090e2,
-           1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725e3)  # fmt: skip
-_MIDDLE_Q = (1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2,
-             1.62138957456669019e3, 3.29079923573345963e3, 4.36261909014324716e3,
-             3.43936767414372164e3, 1.23033935480374942e3)  # fmt: skip
-_LARGE = (1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1,
-          1.25781726111229246e-1, 1.60837851487422766e-2, 6.58749161529837803e-4)  # fmt: skip
-_LARGE_Q = (1.0, 2.56852019228982242, 1.87295284992346725, 5.27905102951428412e-1,
-            6.05183413124413191e-2, 2.33520497626869185e-3)  # fmt: skip
+_SINGLE = (
+    (0.03270210465870486, 0.22876975285621504, 0.7306629474300381, 1.2375128076503674,
+     1.0000000056355847),
+    (0.05796225707394353, 0.4055106730164557, 1.3236114765451887, 2.40027762813057,
+     2.3658925420352963, 1.0),
+)  # fmt: skip
+_DOUBLE = (
+    (6.251013080974368e-05, 0.0011889631296581815, 0.011072189899571726, 0.06530825889674689,
+     0.26685507258658403, 0.7806636756917216, 1.6352450962992418, 2.374731826115279,
+     2.190964928726777, 1.0),
+    (0.00011079632207467989, 0.002107382277697482, 0.019680343789764625, 0.1168095659869107,
+     0.482745379159404, 1.4405145172668985, 3.125217630231599, 4.845692696845932,
+     5.12021055226326, 3.3193440958222755, 1.0),
+)  # fmt: skip
 _ROOT_PI = math.sqrt(math.pi)
+_NEAR_ZERO = 0.5  # up to here erf is summed as a series
+_SERIES = [
+    2.0 / _ROOT_PI * (-1) ** k / (math.factorial(k) * (2 * k + 1)) for k in reversed(range(13))
+]
+_CHUNK = 1 << 16  # bytes worked on at a time: the temporaries stay in the cache
 
 
 def _polynomial(coefficients: Sequence[float], x: Array) -> Array:
     """Horner's scheme, highest power first."""
-    out = np.full_like(x, coefficients[0])
-    for c in coefficients[1:]:
+    out = x * coefficients[0]
+    out += coefficients[1]
+    for c in coefficients[2:]:
         out *= x
         out += c
     return out
 
 
-def _ratio(above: Sequence[float], below: Sequence[float], x: Array) -> Array:
-    return _polynomial(above, x) / _polynomial(below, x)
+def _decay(a: Array) -> Array:
+    """exp(-a^2), with the rounding of the square made good: it would grow with a."""
+    bits, mask = (np.int32, -1 << 12) if a.dtype == np.float32 else (np.int64, -1 << 27)
+    head: Array = np.bitwise_and(a.view(bits), mask).view(a.dtype)  # its square is exact
+    square = a * a
+    rest = (a - head) * (a + head)
+    head *= head
+    rest += head - square  # a^2 - square
+    out = np.exp(np.negative(square, out=square))
+    rest *= out
+    out -= rest
+    return out
 
 
-def _small(x: Array) -> Array:
-    """erf(x) for |x| <= 0.46875."""
-    return x * _ratio(_SMALL, _SMALL_Q, x * x)
+def _upper(a: Array) -> Array:
+    """erfc(a) for a >= 0."""
+    single = a.dtype == np.float32
+    above, below = _SINGLE if single else _DOUBLE
+    a = np.clip(a, 0.0, 11.0 if single else 28.0)  # 0 from there on
+    out = _polynomial(above, a)
+    out /= _polynomial(below, a)
+    out *= _decay(a)
+    return out
 
 
-def _tail(a: Array) -> Array:
-    """erfc(a) for a > 0.46875. exp(-a^2) is split so that its rounding does not grow with a."""
-    out = np.empty_like(a)
-    middle, large = a <= 4.0, a > 4.0
-    out[middle] = _ratio(_MIDDLE, _MIDDLE_Q, a[middle])
-    far = a[large]
-    inverse = 1.0 / (far * far)
-    out[large] = (1.0 / _ROOT_PI - inverse * _ratio(_LARGE, _LARGE_Q, inverse)) / far
-    a = np.minimum(a, 30.0)
-    head = np.trunc(a * 16.0) / 16.0
-    return out * np.exp(-head * head) * np.exp(-(a - head) * (a + head))
+# np.where on signs at random waits for the branch predictor; sums with factors 0 and 1 do not.
+
+
+def _erfc_chunk(x: Array) -> Array:
+    out, below = _upper(np.abs(x)), (x < 0).astype(x.dtype)
+    below *= 2.0
+    out *= 1.0 - below
+    out += below
+    return out
+
+
+def _erf_chunk(x: Array) -> Array:
+    a = np.abs(x)
+    near, close = np.clip(a, 0.0, _NEAR_ZERO), (a <= _NEAR_ZERO).astype(x.dtype)
+    near *= _polynomial(_SERIES[6:] if x.dtype == np.float32 else _SERIES, near * near)
+    near *= close
+    near += (1.0 - close) * (1.0 - _upper(a))
+    return np.copysign(near, x)
+
+
+def _in_chunks(function: Callable[[Array], Array], x: Any) -> Array:
+    """A function of an array, a cacheful at a time; float16 is worked out in float32."""
+    given = as_float(x)
+    flat = given.reshape(-1)
+    flat = flat.astype(np.float32) if flat.dtype == np.float16 else flat
+    out, step = np.empty(flat.shape, given.dtype), _CHUNK // flat.itemsize
+    for start in range(0, flat.size, step):
+        out[start : start + step] = function(flat[start : start + step])
+    return out.reshape(given.shape)
 
 
 def _erf(x: Any) -> Array:
-    x = as_float(x)
-    out = x.copy()  # nan stays
-    size = np.abs(x)
-    near, far = size <= 0.46875, size > 0.46875
-    out[near] = _small(x[near])
-    out[far] = np.copysign(1.0 - _tail(size[far]), x[far])
-    return out
+    return _in_chunks(_erf_chunk, x)
 
 
 def _erfc(x: Any) -> Array:
-    x = as_float(x)
-    out = x.copy()
-    size = np.abs(x)
-    near, far = size <= 0.46875, size > 0.46875
-    out[near] = 1.0 - _small(x[near])
-    tail = _tail(size[far])
-    out[far] = np.where(x[far] > 0, tail, 2.0 - tail)
-    return out
+    return _in_chunks(_erfc_chunk, x)
 
 
 @elementwise(

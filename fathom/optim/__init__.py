@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,6 +18,19 @@ from fathom.optim.scaling import GradScaler
 from fathom.optim.sgd import SGD
 from fathom.optim.wrappers import SAM, Lookahead
 
+
+def sam(params: Iterable[Any], base: str = "sgd", *, rho: float = 0.05, adaptive: bool = False,
+        **options: Any) -> SAM:  # fmt: skip
+    """`SAM` around the optimizer named `base`, which takes the other options."""
+    return SAM(make(base, params, **options), rho=rho, adaptive=adaptive)
+
+
+def lookahead(params: Iterable[Any], base: str = "sgd", *, k: int = 5, alpha: float = 0.5,
+              **options: Any) -> Lookahead:  # fmt: skip
+    """`Lookahead` around the optimizer named `base`, which takes the other options."""
+    return Lookahead(make(base, params, **options), k=k, alpha=alpha)
+
+
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adadelta": Adadelta,
     "adagrad": Adagrad,
@@ -28,13 +42,14 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "lbfgs": LBFGS,
     "levenberg_marquardt": LevenbergMarquardt,
     "lion": Lion,
+    "lookahead": lookahead,
     "nadam": NAdam,
     "newton": Newton,
     "newton_cg": NewtonCG,
     "radam": RAdam,
     "rmsprop": RMSprop,
     "rprop": Rprop,
-    "sam": SAM,
+    "sam": sam,
     "sgd": SGD,
 }
 
@@ -51,8 +66,16 @@ def make(name: str, params: Iterable[Any], **options: Any) -> Optimizer:
         near = swapped[0] if swapped else str(name)  # letters in another order first
         raise ArgumentError(f"unknown optimizer {name!r}", fix=suggest(near, OPTIMIZERS))
     given = {key: value for key, value in options.items() if value is not None}
+    maker = OPTIMIZERS[name.lower()]
+    known = inspect.signature(maker).parameters
+    for key in given:
+        if key not in known and "options" not in known:
+            names = [one for one in known if one != "params"]
+            raise ArgumentError(
+                f"optimizer {name!r} has no option {key!r}", fix=suggest(key, names)
+            )
     try:
-        return OPTIMIZERS[name.lower()](params, **given)
+        return maker(params, **given)
     except TypeError as error:
         raise ArgumentError(f"optimizer {name!r}: {error}") from None
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.tensor import Array
-from fathom.optim.optimizer import Optimizer, at_least, pair_of_shares, root, worked_out
+from fathom.optim.optimizer import Optimizer, checked, root, worked_out
 
 
 class Adam(Optimizer):
@@ -42,17 +42,10 @@ class Adam(Optimizer):
         maximize: bool = False,
         decoupled_weight_decay: bool = False,
     ) -> None:
-        owner = type(self).__name__
-        defaults = {
-            "lr": at_least(lr, 0.0, "lr", owner),
-            "betas": pair_of_shares(betas, "betas", owner),
-            "eps": at_least(eps, 0.0, "eps", owner),
-            "weight_decay": at_least(weight_decay, 0.0, "weight_decay", owner),
-            "amsgrad": bool(amsgrad),
-            "maximize": bool(maximize),
-            "decoupled_weight_decay": bool(decoupled_weight_decay),
-        }
-        super().__init__(params, defaults)
+        super().__init__(params, checked(
+            type(self).__name__, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
+            amsgrad=amsgrad, maximize=maximize, decoupled_weight_decay=decoupled_weight_decay,
+        ))  # fmt: skip
 
     def slots_of(self, group: dict[str, Any]) -> tuple[str, ...]:
         return (*self.slots, "max_exp_avg_sq") if group["amsgrad"] else self.slots
@@ -106,14 +99,10 @@ class Adamax(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        defaults = {
-            "lr": at_least(lr, 0.0, "lr", "Adamax"),
-            "betas": pair_of_shares(betas, "betas", "Adamax"),
-            "eps": at_least(eps, 0.0, "eps", "Adamax"),
-            "weight_decay": at_least(weight_decay, 0.0, "weight_decay", "Adamax"),
-            "maximize": bool(maximize),
-        }
-        super().__init__(params, defaults)
+        super().__init__(params, checked(
+            "Adamax",
+            lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize,
+        ))  # fmt: skip
 
     def update(
         self, group: dict[str, Any], g: Array, state: dict[str, Array], step: int, scratch: Array
@@ -151,16 +140,11 @@ class NAdam(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        defaults = {
-            "lr": at_least(lr, 0.0, "lr", "NAdam"),
-            "betas": pair_of_shares(betas, "betas", "NAdam"),
-            "eps": at_least(eps, 0.0, "eps", "NAdam"),
-            "weight_decay": at_least(weight_decay, 0.0, "weight_decay", "NAdam"),
-            "momentum_decay": at_least(momentum_decay, 0.0, "momentum_decay", "NAdam"),
-            "decoupled_weight_decay": bool(decoupled_weight_decay),
-            "maximize": bool(maximize),
-        }
-        super().__init__(params, defaults)
+        super().__init__(params, checked(
+            "NAdam",
+            lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, momentum_decay=momentum_decay,
+            decoupled_weight_decay=decoupled_weight_decay, maximize=maximize,
+        ))  # fmt: skip
         self._products: dict[tuple[float, float], list[float]] = {}
 
     def update(
@@ -201,15 +185,11 @@ class RAdam(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        defaults = {
-            "lr": at_least(lr, 0.0, "lr", "RAdam"),
-            "betas": pair_of_shares(betas, "betas", "RAdam"),
-            "eps": at_least(eps, 0.0, "eps", "RAdam"),
-            "weight_decay": at_least(weight_decay, 0.0, "weight_decay", "RAdam"),
-            "decoupled_weight_decay": bool(decoupled_weight_decay),
-            "maximize": bool(maximize),
-        }
-        super().__init__(params, defaults)
+        super().__init__(params, checked(
+            "RAdam",
+            lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
+            decoupled_weight_decay=decoupled_weight_decay, maximize=maximize,
+        ))  # fmt: skip
 
     def update(
         self, group: dict[str, Any], g: Array, state: dict[str, Array], step: int, scratch: Array

@@ -10,7 +10,7 @@ import numpy as np
 from fathom.engine.tensor import Array
 from fathom.ops.checks import on_arrays
 from fathom.optim.adam import averages
-from fathom.optim.optimizer import Optimizer, at_least, pair_of_shares, root
+from fathom.optim.optimizer import Optimizer, checked, root
 
 
 class Lion(Optimizer):
@@ -38,13 +38,10 @@ class Lion(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        defaults = {
-            "lr": at_least(lr, 0.0, "lr", "Lion"),
-            "betas": pair_of_shares(betas, "betas", "Lion"),
-            "weight_decay": at_least(weight_decay, 0.0, "weight_decay", "Lion"),
-            "maximize": bool(maximize),
-        }
-        super().__init__(params, defaults)
+        super().__init__(params, checked(
+            "Lion",
+            lr=lr, betas=betas, weight_decay=weight_decay, maximize=maximize,
+        ))  # fmt: skip
 
     def decoupled_decay(self, group: dict[str, Any]) -> float:
         return group["weight_decay"]
@@ -82,15 +79,11 @@ class LAMB(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        defaults = {
-            "lr": at_least(lr, 0.0, "lr", "LAMB"),
-            "betas": pair_of_shares(betas, "betas", "LAMB"),
-            "eps": at_least(eps, 0.0, "eps", "LAMB"),
-            "weight_decay": at_least(weight_decay, 0.0, "weight_decay", "LAMB"),
-            "clamp_value": at_least(clamp_value, 0.0, "clamp_value", "LAMB"),
-            "maximize": bool(maximize),
-        }
-        super().__init__(params, defaults)
+        super().__init__(params, checked(
+            "LAMB",
+            lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, clamp_value=clamp_value,
+            maximize=maximize,
+        ))  # fmt: skip
 
     def coupled_decay(self, group: dict[str, Any]) -> float:
         return 0.0

@@ -293,3 +293,21 @@ def pair_of_shares(values: Any, name: str, owner: str) -> list[float]:
     if not isinstance(values, tuple | list) or len(values) != 2:
         raise ArgumentError(f"{owner}: {name} are two numbers in [0, 1); received {values!r}")
     return [share(value, f"{name}[{i}]", owner) for i, value in enumerate(values)]
+
+
+FLAGS = ("amsgrad", "decoupled_weight_decay", "maximize")
+
+
+def checked(owner: str, **options: Any) -> dict[str, Any]:
+    """Options of an optimizer: `betas` are shares, flags booleans, all else numbers >= 0.
+
+    >>> checked("Adam", lr=1, betas=(0.9, 0.99), maximize=0)
+    {'lr': 1.0, 'betas': [0.9, 0.99], 'maximize': False}
+    """
+
+    def value(name: str, given: Any) -> Any:
+        if name == "betas":
+            return pair_of_shares(given, name, owner)
+        return bool(given) if name in FLAGS else at_least(given, 0.0, name, owner)
+
+    return {name: value(name, given) for name, given in options.items()}

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from fathom.nn.module import Module
-from fathom.train import callbacks, checkpoint, metrics, weights
+from fathom.train import callbacks, checkpoint, losses, metrics, weights
 from fathom.train.callbacks import (
     Callback,
     CSVLogger,
@@ -17,8 +17,9 @@ from fathom.train.callbacks import (
     TimeLimit,
 )
 from fathom.train.history import History
-from fathom.train.loop import Trainer, attach
+from fathom.train.loop import attach
 from fathom.train.progress import Progress
+from fathom.train.trainer import Trainer
 
 
 def load(path: str | os.PathLike[str]) -> Module:
@@ -31,8 +32,8 @@ def load(path: str | os.PathLike[str]) -> Module:
 
 
 LAZY = (  # tools that come in when they are used
-    "augment", "collapse", "curvature", "distill", "landscape", "learning_curve", "lr_find",
-    "penalty", "quantize", "report",
+    "activation_search", "augment", "collapse", "curvature", "distill", "landscape",
+    "learning_curve", "lr_find", "penalty", "quantize", "report",
 )  # fmt: skip
 
 
@@ -57,6 +58,7 @@ __all__ = [
     "callbacks",
     "checkpoint",
     "load",
+    "losses",
     "metrics",
     "weights",
 ]

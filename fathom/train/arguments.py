@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fathom.engine import random
-from fathom.engine.errors import ArgumentError, DataError, ShapeError, suggest
+from fathom.engine.errors import ArgumentError, DataError, ShapeError
 from fathom.engine.tensor import Array, Tensor
-from fathom.nn import functional as F
 from fathom.nn.embedding import Embedding, EmbeddingBag
-from fathom.nn.losses import CrossEntropyLoss, MSELoss
 from fathom.nn.module import Module
+from fathom.nn.named import named
 from fathom.optim import LevenbergMarquardt, Optimizer, make, schedules
 from fathom.optim.schedules import Schedule
-from fathom.train.weights import unreduced
+from fathom.train.callbacks import Callback
+from fathom.train.losses import find_loss as find_loss
+from fathom.train.losses import wants_floats
 
-Loss = Callable[[Tensor, Any], Tensor]
 INDEXED = (Embedding, EmbeddingBag)
-LOSSES: dict[str, Loss] = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss}
 
 
 def as_inputs(model: Module, x: Any, name: str = "x") -> Array:
@@ -87,60 +85,17 @@ def refuse_non_finite(array: Array, name: str) -> None:
         )
 
 
-# -- the loss ------------------------------------------------------------------------------------
-
-
-def wants_floats(loss: Any) -> bool:
-    """Whether a loss measures distances, so that whole-number targets are amounts, not labels."""
-    return (isinstance(loss, str) and loss == "mse") or loss is F.mse_loss or type(loss) is MSELoss
-
-
-def wants_labels(loss: Any, y: Array) -> bool:
-    """Whether a loss will read y as class indices."""
-    if y.dtype.kind != "i":
-        return False
-    named = isinstance(loss, str) and loss in ("auto", "cross_entropy")
-    return named or loss is F.cross_entropy or type(loss) is CrossEntropyLoss
-
-
-def find_loss(loss: Any, y: Array, rows: bool = False) -> Loss:
-    """A loss function by name; "auto" is cross-entropy for labels, squared error for floats.
-
-    With `rows`, it returns a loss for each row.
-    """
-    if isinstance(loss, str):
-        if loss == "auto":
-            loss = "cross_entropy" if y.dtype.kind == "i" else "mse"
-        if loss not in LOSSES:
-            raise ArgumentError(f"unknown loss {loss!r}", fix=suggest(loss, LOSSES))
-        loss = LOSSES[loss]
-    if not callable(loss) or isinstance(loss, type):
-        raise ArgumentError(f"a loss is a name or a function; received {loss!r}")
-    return aligned(unreduced(loss) if rows else loss)
-
-
-def aligned(loss: Loss) -> Loss:
-    """Let a column of outputs (n, 1) meet n float targets: the one case that is unambiguous."""
-
-    def call(output: Tensor, y: Any) -> Tensor:
-        if y.dtype.kind == "f" and output.shape == (len(y), 1) and y.ndim == 1:
-            output = output.reshape(-1)
-        return loss(output, y)
-
-    return call
-
-
-def default_metrics(y: Array) -> tuple[str, ...]:
-    return ("accuracy",) if y.dtype.kind == "i" else ("mae", "r2")
-
-
 # -- the rest ------------------------------------------------------------------------------------
 
 
 def find_optimizer(optimizer: Any, model: Module, lr: float | None) -> Optimizer:
     """An optimizer by name, or the one given, if it moves this model."""
-    if isinstance(optimizer, str):
-        optimizer, lr = make(optimizer, model.parameters(), lr=lr), None
+    if isinstance(optimizer, str | dict):
+        name, options = named(optimizer, "optimizer")
+        if lr is not None and "lr" in options:
+            raise ArgumentError(f"lr is given twice: {lr!r}, and {options['lr']!r} as an option")
+        optimizer = make(name, model.parameters(), **{"lr": lr, **options})
+        lr = None
     if isinstance(optimizer, LevenbergMarquardt):
         raise ArgumentError(
             f"{type(optimizer).__name__} works on residuals, which fit does not have",
@@ -166,8 +121,9 @@ def find_schedule(schedule: Any, optimizer: Optimizer, epochs: int, batches: int
     """A schedule by name, fitted to the run; one of this optimizer; or what makes one."""
     if schedule is None:
         return None
-    if isinstance(schedule, str):
-        return schedules.make(schedule, optimizer, epochs, batches)
+    if isinstance(schedule, str | dict):
+        name, options = named(schedule, "schedule")
+        return schedules.make(name, optimizer, epochs, batches, **options)
     if callable(schedule) and not isinstance(schedule, Schedule):
         schedule = schedule(optimizer)
     if not isinstance(schedule, Schedule):
@@ -192,10 +148,28 @@ def positive(value: Any, name: str) -> float | None:
     return float(value)
 
 
-def function_or_none(value: Any, name: str) -> Any:
-    if value is not None and not callable(value):
-        raise ArgumentError(f"{name} must be a function; received {value!r}")
-    return value
+def find_augment(augment: Any, y: Array, output: Array) -> Any:
+    """A function (x, y, rng), or what stands under these names in `train.augment`."""
+    if augment is None or callable(augment):
+        return augment
+    if not isinstance(augment, str | dict | list | tuple):
+        raise ArgumentError(f"augment must be a function or names; received {augment!r}")
+    from fathom.train.augment import find
+
+    classes = output.shape[1] if y.dtype.kind == "i" and output.ndim > 1 else None
+    return find(augment, classes)
+
+
+def find_penalty(penalty: Any) -> tuple[Any, list[Callback]]:
+    """A penalty that is added to the loss, or None, and callbacks that do it otherwise."""
+    if penalty is None or callable(penalty):
+        return penalty, []
+    if not isinstance(penalty, str | dict):
+        raise ArgumentError(f"penalty must be a function or a name; received {penalty!r}")
+    from fathom.train.penalty import make_penalty
+
+    made = make_penalty(penalty)
+    return (None, [made]) if isinstance(made, Callback) else (made, [])
 
 
 def at_least_one(value: Any, name: str) -> int:

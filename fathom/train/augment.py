@@ -20,6 +20,7 @@ import numpy as np
 
 from fathom.engine.errors import ArgumentError, ShapeError
 from fathom.engine.tensor import Array
+from fathom.nn.named import build, named, pick
 
 Rng = np.random.Generator
 Pair = tuple[Array, Array]
@@ -150,6 +151,20 @@ def moved(x: Array, down: Array, right: Array, value: float = 0.0) -> Array:
     n, i, j = picked
     taken = x.transpose(0, 2, 3, 1)[n, i, j].transpose(0, 3, 1, 2)
     return np.where(inside[:, None], taken, x.dtype.type(value))
+
+
+def with_moved_copies(x: Array, y: Array, part: float = 0.75) -> Pair:
+    """The images and four copies of each, moved by `part` of a pixel to every side.
+
+    >>> x, y = with_moved_copies(np.ones((2, 2, 2), np.float32), np.array([0, 1]))
+    >>> x.shape, y.tolist()
+    ((10, 2, 2), [0, 1, 0, 1, 0, 1, 0, 1, 0, 1])
+    """
+    every = [_image(x)]
+    for down, right in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        whole = moved(x, np.full(len(x), down), np.full(len(x), right))
+        every.append((1 - part) * x + part * whole)
+    return np.concatenate(every).astype(x.dtype), np.tile(y, len(every))
 
 
 class Rotate(Transform):
@@ -315,3 +330,35 @@ class CutMix(MixUp):
 
 def blend(y: Array, order: Array, share: float) -> Array:
     return np.asarray(share * y + (1.0 - share) * y[order], y.dtype)
+
+
+# -- by name -------------------------------------------------------------------------------------
+
+TRANSFORMS: dict[str, Any] = {
+    "crop": Crop, "cutmix": CutMix, "cutout": Cutout, "flip": Flip, "mask": Mask, "mixup": MixUp,
+    "noise": Noise, "rotate": Rotate, "scale": Scale, "shift": Shift,
+}  # fmt: skip
+MIXING = ("cutmix", "mixup")
+FOR_IMAGES = ("crop", "cutmix", "cutout", "flip", "rotate", "shift")
+
+
+def find(value: Any, classes: int | None = None, shape: Sequence[int] | None = None) -> Compose:
+    """Transforms by name, with options or without, one after another.
+
+    classes : of the labels, for those that mix rows. shape : of the image that each row is.
+
+    >>> find(["flip", "crop:padding=2"])
+    Compose(Flip(p=0.5, axis='horizontal'), Crop(padding=2, value=0.0))
+    """
+    made = [_made(one, classes) for one in ([value] if isinstance(value, str | dict) else value)]
+    return Compose(*made) if shape is None else Compose(Images(shape, *made))
+
+
+def _made(value: Any, classes: int | None) -> Any:
+    if not isinstance(value, str | dict):
+        return value
+    name, options = named(value, "augment")
+    kind = pick(TRANSFORMS, name, "augmentation")
+    if kind in (MixUp, CutMix):
+        options = {"classes": classes, **options}
+    return build(kind, options, f"augmentation {name!r}")

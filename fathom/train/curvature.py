@@ -104,6 +104,22 @@ def eigenvalues(
     return values[order], (basis.T @ vectors[:, order]).T
 
 
+def sharpness(model: Any, x: Any, y: Any, loss: Any = "auto", steps: int = 50) -> float:
+    """The largest eigenvalue of the Hessian of the model's loss on x and y, by Lanczos.
+
+    Gradient descent is stable below the rate 2 / sharpness (Cohen et al., 2021). The model is
+    taken in the mode it is in.
+
+    >>> from fathom import nn
+    >>> model = nn.Linear(1, 1, bias=False).double()
+    >>> round(sharpness(model, np.array([[1.0], [2.0]]), np.array([[0.0], [1.0]])), 6)
+    5.0
+    """
+    closure = loss_function(model, x, y, loss)
+    values, _ = eigenvalues(closure, model.parameters(), k=max(steps // 2, 1), steps=steps)
+    return float(values.max())
+
+
 def trace(
     closure: Callable[[], Tensor], parameters: Iterable[Tensor], samples: int = 30, seed: int = 0
 ) -> tuple[float, float]:
@@ -255,6 +271,7 @@ __all__ = [
     "lanczos",
     "loss_function",
     "per_row_gradients",
+    "sharpness",
     "spectral_density",
     "trace",
 ]

@@ -108,6 +108,16 @@ class History:
         return f"<table><tr>{head}</tr>{body}</table>"
 
 
+SCORES = (
+    "accuracy", "auc", "average_precision", "balanced_accuracy", "f1", "kappa", "matthews",
+    "precision", "r2", "recall", "roc_auc", "top_5",
+)  # fmt: skip
+
+
 def higher_is_better(monitor: str) -> bool:
-    """Whether a measurement is to grow (accuracy, r2) or to shrink (losses, errors)."""
-    return monitor.removeprefix("val_") in ("accuracy", "r2")
+    """Whether a measurement is to grow (accuracy, r2, f1) or to shrink (losses, errors).
+
+    >>> higher_is_better("val_f1"), higher_is_better("val_loss")
+    (True, False)
+    """
+    return monitor.removeprefix("val_") in SCORES

@@ -168,7 +168,7 @@ def overfit_batch(
     rows: int = 16,
     steps: int = 300,
     lr: float = 1e-2,
-    optimizer: str = "adam",
+    optimizer: str | dict[str, Any] = "adam",
     loss: Any = "auto",
     target: float = 0.05,
 ) -> Overfit:

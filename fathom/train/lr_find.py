@@ -61,13 +61,14 @@ def lr_find(
     steps: int = 100,
     batch_size: int = 32,
     loss: Any = "auto",
-    optimizer: str = "adam",
+    optimizer: str | dict[str, Any] = "adam",
     smooth: float = 0.9,
     diverge: float = 4.0,
     seed: int = 0,
 ) -> LRFind:
     """Train with a rate that grows from `start` to `end` in equal factors, and watch the loss.
 
+    loss, optimizer : as in `fit`, by name with options or without.
     smooth : share of the past in the running mean of the loss (bias-corrected).
     diverge : end where the smoothed loss is above so many times its best.
 
@@ -82,8 +83,11 @@ def lr_find(
     True
     """
     from fathom.data.loader import DataLoader
+    from fathom.nn.named import named
     from fathom.optim import make
-    from fathom.train.arguments import as_inputs, as_targets, at_least_one, find_loss
+    from fathom.train.arguments import as_inputs, as_targets, at_least_one
+    from fathom.train.losses import find_loss
+    from fathom.train.measure import check_outputs
 
     if not 0 < start < end:
         raise ArgumentError(f"lr_find: 0 < start < end is needed; received {start!r} and {end!r}")
@@ -94,14 +98,16 @@ def lr_find(
         )
     inputs = as_inputs(model, x)
     targets = as_targets(y, inputs, loss)
+    check_outputs(model, inputs, targets, loss)
     measure = find_loss(loss, targets)
     rng = random.Random(seed)
     size = min(at_least_one(batch_size, "batch_size"), len(inputs))
     loader = DataLoader(inputs, targets, size, shuffle=True, rng=rng)
-    moved = make(optimizer, model.parameters(), lr=start)
+    name, options = named(optimizer, "optimizer")
+    moved = make(name, model.parameters(), **{**options, "lr": start})
     moved.check_finite = True
     if moved.needs_closure:
-        raise ArgumentError(f"lr_find: {optimizer} has no rate to search for")
+        raise ArgumentError(f"lr_find: {name} has no rate to search for")
     lrs = np.geomspace(start, end, at_least_one(steps, "steps")).tolist()
     losses: list[float] = []
     reason = f"reached {end:g}"

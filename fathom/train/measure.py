@@ -9,8 +9,18 @@ import numpy as np
 from fathom.engine.tensor import Array, Tensor, no_grad
 from fathom.nn.module import Module
 from fathom.ops.loss import check_labels
-from fathom.train.arguments import Loss, default_metrics, wants_labels
-from fathom.train.metrics import Metric, find
+from fathom.train.losses import (
+    BOXES,
+    CLASSES,
+    DISTANCES,
+    LISTS,
+    PROBABILITIES,
+    TWO_SIDED,
+    Loss,
+    check_agreement,
+    entry_of,
+)
+from fathom.train.metrics import Metric, accuracy, find
 
 
 def hardened(y: Array, output: Tensor) -> Array:
@@ -46,13 +56,30 @@ def evaluate_arrays(
     return {"loss": value, **measure(metrics, outputs, y)}
 
 
-def check_outputs(model: Module, x: Array, y: Array, loss: Any) -> None:
-    """Fail before the first step, not in the middle: shapes, and labels against outputs."""
+def check_outputs(model: Module, x: Array, y: Array, loss: Any) -> Array:
+    """Fail before the first step, not in the middle; the output for the first row.
+
+    What is checked: shapes, what the loss needs of targets and outputs, labels against outputs.
+    """
     output = outputs_of(model, x[:1], 1)
-    if wants_labels(loss, y) and output.ndim == y.ndim + 1:
+    entry = entry_of(loss, y)
+    labels = entry is not None and entry.target == CLASSES and y.dtype.kind == "i"
+    if labels and output.ndim == y.ndim + 1:
         check_labels(y, output.shape[1], getattr(loss, "ignore_index", -100))
+    check_agreement(loss, y, output)
+    return output
 
 
-def find_metrics(metrics: Any, y: Array) -> dict[str, Metric]:
-    automatic = isinstance(metrics, str) and metrics == "auto"
-    return find(default_metrics(y) if automatic else metrics or ())
+def find_metrics(metrics: Any, y: Array, loss: Any, output: Array) -> dict[str, Metric]:
+    """Metrics by name; "auto" is what fits the targets and the loss."""
+    if not (isinstance(metrics, str) and metrics == "auto"):
+        return find(metrics or ())
+    entry = entry_of(loss, y)
+    target, kind = (entry.target, entry.output) if entry is not None else ("", "")
+    if target in (BOXES, LISTS) or kind == DISTANCES:
+        return {}
+    if target in TWO_SIDED and kind == PROBABILITIES:
+        return {"accuracy": lambda outputs, targets: accuracy(outputs - 0.5, targets)}
+    if target in TWO_SIDED or y.dtype.kind == "i":
+        return find("accuracy")
+    return find(("mae", "r2")) if output.size == y[:1].size else {}

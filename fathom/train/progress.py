@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from fathom.train.callbacks import Callback
 
 if TYPE_CHECKING:
-    from fathom.train.loop import Trainer
+    from fathom.train.trainer import Trainer
 
 
 class Progress(Callback):

@@ -1,12 +1,14 @@
 """INT8: a trained `Sequential` in whole numbers, its activations as tables of 256 entries.
 
 A number r is stored as q with r = scale * (q - zero_point) (Jacob et al., 2018). Weights are
-symmetric, one scale a row; activations affine, with ranges seen on calibration data. Linear
-layers multiply int8 in int32; what stands between them is looked up.
+symmetric, with one scale for each output of a linear layer and each channel of a convolution;
+activations affine, one scale for the whole tensor, with ranges seen on calibration data. Products
+of int8 are summed in whole numbers; what stands between is looked up, or pooled.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,17 @@ import numpy as np
 
 from fathom.engine.errors import ArgumentError, DataError, ShapeError
 from fathom.engine.tensor import Array, Tensor, no_grad
+from fathom.nn import pooling
+from fathom.nn.conv import Conv1d, Conv2d, Conv3d
+from fathom.nn.linear import Flatten, Linear
+
+UNCHANGED = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "Identity")
+POOLS = (
+    pooling.MaxPool1d, pooling.MaxPool2d, pooling.MaxPool3d, pooling.AvgPool1d,
+    pooling.AvgPool2d, pooling.AvgPool3d, pooling.AdaptiveAvgPool1d, pooling.AdaptiveAvgPool2d,
+    pooling.AdaptiveMaxPool1d, pooling.AdaptiveMaxPool2d, pooling.GlobalAvgPool,
+    pooling.GlobalMaxPool,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,20 +77,39 @@ def lookup_table(
 
 
 @dataclass(frozen=True)
-class QuantLinear:
-    """int8 weight (out, in), a scale a row, int32 bias in units of input and weight scale."""
+class QuantLayer:
+    """A linear layer or a convolution: int8 weight, a scale an output channel, int32 bias.
+
+    The bias is in units of input scale times weight scale. `sums` multiplies and adds whole
+    numbers with the geometry of the layer, in float64, which is exact below 2^53.
+    """
 
     weight: Array
     scales: Array
     bias: Array
     grid_in: Affine
     grid_out: Affine
+    sums: Callable[[Array], Array]
 
     def __call__(self, q: Array) -> Array:
-        total = (q.astype(np.int32) - self.grid_in.zero_point) @ self.weight.T.astype(np.int32)
-        total += self.bias
-        values = total * (self.grid_in.scale * self.scales)
+        total = self.sums(q.astype(np.float64) - self.grid_in.zero_point)
+        behind = (1,) * (self.weight.ndim - 2)  # axes of an image, behind its channels
+        total += self.bias.reshape(-1, *behind)
+        values = total * (self.grid_in.scale * self.scales).reshape(-1, *behind)
         return self.grid_out.quantize(values)
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Pooling (or another shape) of codes: a largest is exact, a mean is rounded to their grid."""
+
+    pool: Callable[[Array], Array]
+    grid_out: Affine
+
+    def __call__(self, q: Array) -> Array:
+        zero = self.grid_out.zero_point
+        values = self.pool(q.astype(np.float64) - zero)
+        return (np.rint(values) + zero).astype(np.int8)
 
 
 @dataclass(frozen=True)
@@ -119,7 +151,7 @@ class QuantizedModel:
         """Bytes of weights, biases, scales and tables."""
         total = 0
         for layer in self.layers:
-            if isinstance(layer, QuantLinear):
+            if isinstance(layer, QuantLayer):
                 total += layer.weight.nbytes + layer.bias.nbytes + 4 * layer.scales.size
             elif isinstance(layer, Lookup):
                 total += layer.table.nbytes
@@ -130,7 +162,7 @@ class QuantizedModel:
         q = self.grid.quantize(x)
         found = []
         for layer in self.layers:
-            q = layer(q) if layer is not None else q.reshape(len(q), -1)
+            q = q if layer is None else layer(q)
             found.append(q)
         return found
 
@@ -167,7 +199,9 @@ class QuantizedModel:
 
 
 def quantize(model: Any, x: Any, *, clip: float = 0.0) -> QuantizedModel:
-    """A trained `Sequential` of Linear, Flatten, Dropout and elementwise layers in INT8.
+    """A trained `Sequential` of linear, convolutional, pooling and elementwise layers in INT8.
+
+    Dropout and Flatten may stand between them.
 
     x : calibration rows, from which the ranges of the activations are taken. clip : share of
     the values at each end that may fall outside (0.001 tames outliers).
@@ -199,15 +233,18 @@ def quantize(model: Any, x: Any, *, clip: float = 0.0) -> QuantizedModel:
     for (name, layer), output in zip(children, outputs, strict=True):
         kind = type(layer).__name__
         names.append(f"{name} {kind}")
-        if kind in ("Dropout", "Identity", "Flatten"):
+        if kind in UNCHANGED:
             layers.append(None)
             continue
-        if kind == "Linear":
-            made: Any = _linear(layer, grid, grid_of(output))
+        made: Any
+        if isinstance(layer, Linear | Conv1d | Conv2d | Conv3d):
+            made = _weighted(layer, grid, grid_of(output))
+        elif isinstance(layer, (*POOLS, Flatten)):
+            made = Pooled(_function(layer), grid)
         elif list(layer.parameters()) or not _elementwise(layer):
             raise ArgumentError(
-                f"layer {name} ({kind}) cannot be quantized: only Linear, Flatten, Dropout and "
-                "elementwise activations can"
+                f"layer {name} ({kind}) cannot be quantized: only Linear, Conv1d to Conv3d, max "
+                "and mean pooling, Flatten, Dropout and elementwise activations can"
             )
         else:
             table, out = lookup_table(_function(layer), grid, grid_of(output))
@@ -218,17 +255,20 @@ def quantize(model: Any, x: Any, *, clip: float = 0.0) -> QuantizedModel:
     return QuantizedModel(layers, first, names, floats)
 
 
-def _linear(layer: Any, grid_in: Affine, grid_out: Affine) -> QuantLinear:
+def _weighted(layer: Any, grid_in: Affine, grid_out: Affine) -> QuantLayer:
     weight = layer.weight.value().astype(np.float64)
-    scales = np.abs(weight).max(axis=1) / 127.0
+    scales = np.abs(weight).reshape(len(weight), -1).max(axis=1) / 127.0
     scales[scales == 0] = 1.0
-    codes = np.rint(weight / scales[:, None]).astype(np.int8)
+    codes = np.rint(weight / scales.reshape(-1, *(1,) * (weight.ndim - 1))).astype(np.int8)
     bias = np.zeros(len(weight)) if layer.bias is None else layer.bias.value().astype(np.float64)
     units = np.rint(bias / (grid_in.scale * scales))
     limit = np.iinfo(np.int32)
-    return QuantLinear(
-        codes, scales, np.clip(units, limit.min, limit.max).astype(np.int32), grid_in, grid_out
-    )
+    whole = np.clip(units, limit.min, limit.max).astype(np.int32)
+    twin = copy.deepcopy(layer)
+    twin.weight.data = codes.astype(np.float64)
+    if twin.bias is not None:
+        twin.bias.data = np.zeros(len(weight))
+    return QuantLayer(codes, scales, whole, grid_in, grid_out, _function(twin))
 
 
 def _function(layer: Any) -> Callable[[Array], Array]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shlex
 
 import pytest
 
+import fathom
 from fathom.cli import fitting
 from fathom.cli.settings import Settings
 from fathom.train import checkpoint
@@ -122,7 +124,29 @@ def test_options_reach_fit_and_are_kept(run, tmp_path):
         ("iris", ("--weight-decay", -1), "weight_decay"),
         ("iris", ("--schedule", "cosin"), "did you mean 'cosine'"),
         ("iris", ("--schedule", "lambda"), "only Python"),
-        ("iris", ("--activation", "glu"), "keeps the width"),
+        ("iris", ("--activation", "swigul"), "did you mean 'swiglu'"),
+        ("iris", ("--init", "he_nromal"), "did you mean 'he_normal'"),
+        ("iris", ("--init", "he_normal:gian=1"), "did you mean 'gain'"),
+        ("iris", ("--optimizer", "adam:betaz=1"), "did you mean 'betas'"),
+        ("iris", ("--optimizer", "sam:base=adma"), "did you mean 'adam'"),
+        ("iris", ("--optimizer", "sam:base=adam", "--momentum", 0.5), "--momentum is no option"),
+        ("iris", ("--schedule", "step:sizes=1"), "schedule 'step'"),
+        ("iris", ("--clip-value", -1), "--clip-value"),
+        ("iris", ("--min-delta", -1), "--min-delta"),
+        ("iris", ("--penalty", "l3"), "unknown penalty 'l3'"),
+        ("iris", ("--penalty", "l1:strength=-1"), "must be a number >= 0"),
+        ("iris", ("--transform", "mixpu"), "did you mean 'mixup'"),
+        ("iris", ("--transform", "crop"), "--transform crop is for images"),
+        ("iris", ("--metrics", "acuracy"), "did you mean 'accuracy'"),
+        ("iris", ("--class-weight", "1,2"), "2 weights for 3 classes"),
+        ("iris", ("--loss", "focal", "--label-smoothing", 0.1), "--loss cross_entropy, not focal"),
+        ("iris", ("--loss", "huber"), "one of bce_with_logits, cross_entropy, focal, hinge"),
+        ("iris", ("--loss", "focal:gama=1"), "did you mean 'gamma'"),
+        ("iris", ("--loss", "bce"), "--loss bce_with_logits"),
+        ("iris", ("--loss", "ctc"), "compares (log_probs, targets"),
+        ("diabetes", ("--loss", "hinge"), "one of huber, log_cosh, mae, mse, quantile, smooth_l1"),
+        ("diabetes", ("--loss", "quantile:q=[0.1,0.9]"), "an output for each quantile"),
+        ("diabetes", ("--loss", "gaussian_nll"), "means and log variances"),
         ("iris", ("--clip-norm", 0), "--clip-norm"),
         ("iris", ("--accumulate", 0), "--accumulate"),
         ("iris", ("--ema", 1), "--ema"),
@@ -138,6 +162,73 @@ def test_options_reach_fit_and_are_kept(run, tmp_path):
 def test_options_that_do_not_go(run, tmp_path, data, words, said):
     assert said in run("train", data, "--out", tmp_path / "r", *words, code=2).stderr
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "loss"),
+    [("iris", name) for name in ("focal:gamma=1", "bce_with_logits", "hinge", "soft_margin")]
+    + [("diabetes", name) for name in ("huber:delta=0.5", "mae", "quantile:q=0.7", "log_cosh")],
+)
+def test_losses_by_name(run, tmp_path, data, loss):
+    words = ("train", data, "--loss", loss, "--layers", 8, "--epochs", 25, "--json", "--no-report")
+    told = json.loads(run(*words, "--out", tmp_path).stdout)
+    scores = told["scores"]
+    assert told["settings"]["loss"] == loss
+    assert scores["accuracy"] > 0.8 if data == "iris" else scores["r2"] > 0.15
+
+
+def test_what_has_a_name_takes_options(run, tmp_path):
+    """Network, batches, penalty and stopping by name; the command line it told repeats it."""
+    words = (
+        "train", "digits", "--epochs", 2, "--layers", 16, "--no-augment", "--init", "auto",
+        "--activation", "swiglu", "--optimizer", "sam:base=adamw,rho=0.02", "--weight-decay", 0.01,
+        "--transform", "mixup:alpha=0.3", "--transform", "crop:padding=1", "--clip-value", 0.5,
+        "--penalty", "elastic_net:l1=1e-5,l2=1e-4", "--schedule", "step:step_size=1,gamma=0.5",
+        "--metrics", "accuracy,top_5", "--monitor", "val_top_5", "--min-delta", 0.001,
+        "--class-weight", "1,1,1,1,1,1,1,1,1,2", "--patience", 5,
+    )  # fmt: skip
+    result = run(*words, "--out", tmp_path / "r")
+    assert "transform mixup:alpha=0.3 crop:padding=1" in result.stdout
+    told = json.loads((tmp_path / "r" / "result.json").read_text())
+    history = (tmp_path / "r" / "history.csv").read_text().splitlines()[0]
+    assert history == "epoch,loss,accuracy,top_5,val_loss,val_accuracy,val_top_5,lr"
+    state = checkpoint.load(tmp_path / "r" / "last").state
+    assert state["optimizer"]["class"] == "SAM"
+    assert state["state"]["callbacks"]["EarlyStopping"]["monitor"] == "val_top_5"
+    assert fathom.load(tmp_path / "r" / "model")[0].out_features == 32
+    run(*shlex.split(told["command"])[1:-1], tmp_path / "s", "--quiet")
+    blobs = [(tmp_path / x / "model" / "model.safetensors").read_bytes() for x in "rs"]
+    assert blobs[0] == blobs[1]
+
+
+def test_the_proximal_penalty_makes_zeros(run, tmp_path):
+    run("train", "diabetes", "--penalty", "proximal_l1:strength=0.05", "--optimizer", "sgd",
+        "--layers", 8, "--epochs", 20, "--out", tmp_path, "--no-report", "-q")  # fmt: skip
+    weight = fathom.load(tmp_path / "model")[0].weight.value()
+    assert (weight == 0).mean() > 0.1
+
+
+def test_the_monitored_epoch_is_the_one_that_is_kept(run, tmp_path):
+    words = ("train", "iris", "--monitor", "val_accuracy", "--epochs", 12, "--seed", 1)
+    told = json.loads(run(*words, "--out", tmp_path, "--json", "--no-report").stdout)
+    rows = list(csv.DictReader((tmp_path / "history.csv").read_text().splitlines()))
+    best = max(float(row["val_accuracy"]) for row in rows)
+    assert float(rows[told["best_epoch"] - 1]["val_accuracy"]) == best
+    scored = json.loads(run("evaluate", tmp_path, "--part", "validation", "--json").stdout)
+    assert scored["scores"]["accuracy"] == pytest.approx(best, abs=1e-6)
+
+
+def test_trial_runs(run, tmp_path):
+    words = ("train", "iris", "--out", tmp_path / "r")
+    told = json.loads(run(*words, "--fast-dev-run", "--json", "--no-report").stdout)
+    assert told["epochs"] == 1 and not (tmp_path / "r" / "last").exists()
+    words = ("train", "iris", "--out", tmp_path / "s", "--overfit-batch")
+    told = json.loads(run(*words, "--json").stdout)
+    assert told["passed"] and told["last"] < 0.05 * told["first"]
+    assert "learned one batch" in run(*words, "--loss", "focal", "--init", "auto").stdout
+    failed = run(*words, "--layers", "none", "--lr", 1e-6)
+    assert "did not learn" in failed.stdout and "a fault" in failed.stderr
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_schedule_and_an_average_go_on_when_resumed(run, tmp_path):
@@ -181,6 +272,108 @@ def test_a_spec_is_the_options(run, tmp_path):
     assert told["settings"]["lr"] == 0.5 and told["files"]["folder"] == str(tmp_path / "b")
     run("train", spec, "--resume", "--epochs", 4, "-q")
     assert "0.01" in run("train", spec, "--resume", "--lr", 1, code=2).stderr
+
+
+NAMED = """
+data = "iris"
+layers = [8]
+activation = "maxout"
+epochs = 2
+init = {name = "orthogonal", gain = 1.5}
+transform = ["noise", {name = "mixup", alpha = 0.3}]
+class-weight = [1, 2, 1]
+metrics = ["accuracy", "f1"]
+[loss]
+name = "cross_entropy"
+label_smoothing = 0.1
+[optimizer]
+name = "adamw"
+betas = [0.9, 0.95]
+"""
+
+
+def test_names_with_options_in_a_spec(run, tmp_path):
+    spec = written(tmp_path / "run.toml", NAMED)
+    words = ("--out", tmp_path / "r", "--no-report", "--json", "--save-spec", tmp_path / "s.json")
+    settings = json.loads(run("train", "--spec", spec, *words).stdout)["settings"]
+    assert settings["loss"] == "cross_entropy:label_smoothing=0.1"
+    assert settings["optimizer"] == "adamw:betas=[0.9,0.95]"
+    assert settings["transform"] == ["noise", "mixup:alpha=0.3"]
+    assert settings["class_weight"] == "1,2,1" and settings["init"] == "orthogonal:gain=1.5"
+    run("train", tmp_path / "s.json", "--out", tmp_path / "s", "-q", "--no-report")
+    blobs = [(tmp_path / x / "model" / "model.safetensors").read_bytes() for x in "rs"]
+    assert blobs[0] == blobs[1]
+    told = run("train", "moons", "--spec", spec, "--class-weight", "balanced", *words[:3], "-q")
+    assert "right" in told.stdout
+
+
+def test_lr_find_and_summary_read_the_same_spec(run, tmp_path):
+    spec = written(tmp_path / "run.toml", NAMED)
+    for words in (("lr-find", "--spec", spec), ("lr-find", spec)):
+        told = json.loads(run(*words, "--steps", 30, "--json").stdout)
+        assert told["settings"]["optimizer"] == "adamw:betas=[0.9,0.95]"
+        assert told["settings"]["layers"] == [8]
+    text = run("lr-find", "--spec", spec, "--optimizer", "sgd", "--steps", 30).stdout
+    assert "--optimizer sgd" in text and "fathom train iris" in text
+    layers = json.loads(run("summary", spec, "--json").stdout)["layers"]
+    assert [row["type"] if "type" in row else row["kind"] for row in layers] == [
+        "Linear", "Maxout", "Linear"
+    ]  # fmt: skip
+    assert layers[0]["output_shape"] == [1, 16]
+
+
+@pytest.mark.parametrize("command", ["train", "lr-find"])
+def test_a_spec_given_badly(run, tmp_path, command):
+    spec = written(tmp_path / "run.toml", NAMED)
+    assert "DATA" in run(command, code=2).stderr
+    assert "two specification files" in run(command, spec, "--spec", spec, code=2).stderr
+    assert ".toml and .json" in run(command, "--spec", "iris", code=2).stderr
+    bad = written(tmp_path / "bad.toml", 'data = "iris"\nloss = {nam = "mse"}')
+    assert "bad.toml: loss: loss: the key 'name'" in run(command, bad, code=2).stderr
+
+
+# -- summaries of networks that begin without sizes ----------------------------------------------
+
+LAZY = """
+type = "Sequential"
+[[layers]]
+type = "LazyConv2d"
+out_channels = 6
+kernel_size = 5
+[[layers]]
+type = "ReLU"
+[[layers]]
+type = "Flatten"
+[[layers]]
+type = "LazyLinear"
+out_features = 10
+"""
+
+
+def test_summary_learns_sizes_from_the_input(run, tmp_path):
+    spec = written(tmp_path / "net.toml", LAZY)
+    told = json.loads(run("summary", spec, "--input", "1x28x28", "--json").stdout)
+    assert told["parameters"] == 6 * 26 + 10 * (6 * 24 * 24 + 1)
+    assert [row["kind"] for row in told["layers"]] == ["Conv2d", "ReLU", "Flatten", "Linear"]
+    assert "--input 1x28x28" in run("summary", spec, code=2).stderr
+    assert "another shape than 28" in run("summary", spec, "--input", 28, code=2).stderr
+    assert "not a shape" in run("summary", spec, "--input", "wide", code=2).stderr
+    bad = written(tmp_path / "bad.json", '{"type": "Sequential", "layers": [{"type": "Linaer"}]}')
+    error = run("summary", bad, code=2).stderr
+    assert "bad.json: unknown layer 'Linaer'" in error
+
+
+def test_summary_of_stored_networks_of_images(run, tmp_path):
+    fathom.models.lenet5().save(tmp_path / "lenet")
+    told = json.loads(run("summary", tmp_path / "lenet", "--input", "1x28x28", "--json").stdout)
+    assert told["parameters"] == 61706
+    assert "--input 1x28x28" in run("summary", tmp_path / "lenet", code=2).stderr
+    lazy = fathom.nn.Sequential(fathom.nn.LazyLinear(3))
+    lazy(fathom.zeros(2, 5))
+    lazy.save(tmp_path / "lazy")
+    assert "18 parameters" in run("summary", tmp_path / "lazy").stdout
+    words = ("summary", "--layers", "8", "--input", 5, "--activation", "glu")
+    assert "(1, 16)" in run(*words).stdout
 
 
 def test_a_saved_spec_makes_the_run_again(run, tmp_path, csv_file):

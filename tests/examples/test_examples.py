@@ -44,7 +44,7 @@ PROMISES = {
     "mlp_digits": (r"test accuracy ([\d.]+)%", lambda accuracy: accuracy > 85),
     "cnn_mnist": (r"test accuracy ([\d.]+)%", lambda accuracy: accuracy > 88),
     "char_lstm": (
-        r"2-gram +([\d.]+)[^$]*LSTM ([\d.]+) is (?:not )?below the 3-gram baseline ([\d.]+)",
+        r"2-gram +([\d.]+)[^$]*weights\) ([\d.]+) is (?:not )?below the 3-gram baseline ([\d.]+)",
         lambda two, lstm, three: lstm < two - 0.2 and three < two,
     ),
     "char_transformer": (
@@ -71,8 +71,22 @@ PROMISES = {
         r"error after one step: MAML ([\d.]+) is below ([\d.]+)",
         lambda maml, plain: maml < 0.8 * plain,
     ),
+    "gan_1d": (
+        r"share of the left hill ([\d.]+) [^$]*loss of D ([\d.]+) .*, of G ([\d.]+) .* the data "
+        r"([\d.]+), at the start ([\d.]+)",
+        lambda left, d, g, after, before: (
+            0.15 < left < 0.55
+            and abs(d - 1.386) < 0.1
+            and abs(g - 0.693) < 0.1
+            and after < 0.3 * before
+        ),
+    ),
+    "forgetting": (
+        r"falls from ([\d.]+)% to ([\d.]+)%; with rehearsal it is ([\d.]+)%",
+        lambda before, plain, rehearsed: before > 85 and plain < 20 and rehearsed > 60,
+    ),
     "look_inside": (
-        r"b.grad = (-[\d.]+)[^$]*in layer 3 \(Entropy\)[^$]*(\d) of 6 elements are wrong",
+        r"b.grad = (-[\d.]+)[^$]*in layer: 3 \(Entropy\)[^$]*(\d) of 6 elements are wrong",
         lambda gradient, wrong: gradient == -1.4796 and wrong == 6,
     ),
 }

@@ -350,7 +350,7 @@ def test_functional_call_puts_the_parameters_back() -> None:
     other = {n: p.detach() * 0 for n, p in before.items()}
     assert func.functional_call(model, other, (fathom.Tensor(BATCH),)).numpy().max() == 0
     with pytest.raises(ValueError, match=r"\(Linear\)"):
-        func.functional_call(model, other, (fathom.ones(2, 7),))
+        func.functional_call(model, other, (fathom.ones(2, 7, dtype=np.float64),))
     with pytest.raises(ValueError, match="no parameter 'nowhere'"):
         func.functional_call(model, {"nowhere": other["0.bias"]}, (fathom.Tensor(BATCH),))
     assert all(p is before[n] for n, p in model.named_parameters())

@@ -10,13 +10,31 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fathom.cli import console
-from fathom.cli.options import Command, json_option, option
+from fathom.cli.options import Command, ParamType, json_option, option
 
 if TYPE_CHECKING:
     from fathom.activations.measure import Audit
     from fathom.ops.formula import Formula
 
 WIDE = 130  # columns the table needs when it does not go to a terminal
+
+
+class Setting(ParamType):
+    """KEY=VALUE.
+
+    >>> Setting().convert("task=counts", None, None)
+    ('task', 'counts')
+    """
+
+    name = "key=value"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        key, equals, choice = (part.strip() for part in str(value).partition("="))
+        if not (key and equals and choice):
+            self.fail(f"{value!r} should be KEY=VALUE, such as layer=output", param, ctx)
+        return key.lower(), choice
 
 
 @click.command(
@@ -28,6 +46,11 @@ WIDE = 130  # columns the table needs when it does not go to a terminal
         "fathom activations relu gelu silu --time",
         "fathom activations mish --plot mish.svg",
         "fathom activations silu --json",
+        "fathom activations --benchmark",
+        "fathom activations relu gelu silu --benchmark --json",
+        "fathom activations --choose layer=output --choose task=counts",
+        "fathom activations --choose architecture=cnn --choose environment=int8 --choose depth=20",
+        "fathom activations --rules",
     ),
 )
 @click.argument("names", metavar="[NAME]...", nargs=-1)
@@ -38,12 +61,51 @@ WIDE = 130  # columns the table needs when it does not go to a terminal
     help="Draw f, f' and f'' of the one NAME to a PNG, SVG or PDF file.",
 )
 @option("--time", "timing", is_flag=True, help="Also measure the cost, relative to ReLU.")
+@option(
+    "--benchmark",
+    "timed",
+    is_flag=True,
+    help="Time every implementation twice: nanoseconds per number, and how stable the ranking is.",
+)
+@option(
+    "--choose",
+    "asked",
+    type=Setting(),
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Which activation to take, and why. KEY is layer (hidden, output, gate, attention), "
+    "architecture, task, environment, depth or normalization; give it as often as needed.",
+)
+@option("--rules", is_flag=True, help="Print all rules --choose goes by.")
 @json_option
-def command(names: tuple[str, ...], plot: Path | None, timing: bool, as_json: bool) -> None:
+def command(
+    names: tuple[str, ...],
+    plot: Path | None,
+    timing: bool,
+    timed: bool,
+    asked: tuple[tuple[str, str], ...],
+    rules: bool,
+    as_json: bool,
+) -> None:
     """Print what is measured of all activations, or of those named: range, kinks, slopes, ...
 
     With one NAME: the formula as Python and as LaTeX, its derivative, extrema, zeros and limits.
     """
+    if sum((timed, bool(asked), rules, plot is not None)) > 1:
+        raise click.UsageError("--benchmark, --choose, --rules and --plot exclude each other")
+    if (asked or rules) and names:
+        raise click.UsageError("--choose and --rules take no NAME")
+    if asked:
+        _choose(dict(asked), as_json)
+    elif rules:
+        _rules(as_json)
+    elif timed:
+        _benchmark([known(name) for name in names] or None, as_json)
+    else:
+        _audit(names, plot, timing, as_json)
+
+
+def _audit(names: tuple[str, ...], plot: Path | None, timing: bool, as_json: bool) -> None:
     from fathom import activations
     from fathom.cli import figures
 
@@ -171,3 +233,57 @@ def _rows(audit: Audit) -> list[tuple[str, str]]:
         for name, cell in cells
         if name != "activation" and cell != "-"
     ]
+
+
+# -- choosing and timing -------------------------------------------------------------------------
+
+
+def _choose(asked: dict[str, str], as_json: bool) -> None:
+    from fathom.activations import select
+    from fathom.engine.errors import ArgumentError, suggest
+
+    for key in asked:
+        if key not in select.OPTIONS:
+            raise ArgumentError(f"--choose knows no {key!r}", fix=suggest(key, select.OPTIONS))
+    settings: dict[str, Any] = {
+        key: int(value) if key == "depth" and value.isdigit() else value
+        for key, value in asked.items()
+    }
+    found = select.choose(**settings)
+    if as_json:
+        console.print_json({key: getattr(found, key) for key in found.__dataclass_fields__})
+    else:
+        console.show(str(found))
+
+
+def _rules(as_json: bool) -> None:
+    from fathom.activations import select
+
+    if as_json:
+        console.print_json([asdict(rule) for rule in select.RULES])
+    else:
+        console.show(select.tree())
+
+
+def _benchmark(names: list[str] | None, as_json: bool) -> None:
+    from fathom.activations.benchmark import IMPLEMENTATIONS, benchmark
+
+    first, again = benchmark(names), benchmark(names)
+    stable = {
+        f"{kind} {what}": first.stability(again, kind, what)
+        for kind in IMPLEMENTATIONS
+        for what in (("forward",) if kind == "table" else ("forward", "both"))
+        if len(first.select(kind)) > 1
+    }
+    if as_json:
+        rows = [asdict(row) for row in first.rows]
+        console.print_json(
+            {"rows": rows, "machine": first.machine, "size": first.size,
+             "repeats": first.repeats, "rank_correlation": stable}
+        )  # fmt: skip
+        return
+    console.show(console.table(first.header, first.cells(), left=2))
+    about = "; ".join(f"{key} {value}" for key, value in first.machine.items())
+    console.show(f"{first.size} float32, best of {first.repeats}. {about}")
+    for name, value in stable.items():
+        console.show(f"rank correlation with a second run, {name}: {value:.3f}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,12 @@ from fathom.cli.options import Command, json_option, option
 from fathom.cli.run_options import (
     BATCH_SIZE,
     DATA_OPTIONS,
+    LOSS,
     NETWORK_OPTIONS,
     OPTIMIZER,
     OUTPUT,
     SEED,
+    SPEC,
     options,
 )
 
@@ -35,10 +37,11 @@ SEARCH = "Search"
         "fathom lr-find digits",
         "fathom lr-find houses.csv --target price --optimizer sgd --plot rates.png",
         "fathom lr-find moons --start 1e-5 --end 1 --steps 200 --json",
+        "fathom lr-find --spec run.toml",
     ),
 )
-@click.argument("data")
-@options(DATA_OPTIONS, NETWORK_OPTIONS, (OPTIMIZER, BATCH_SIZE, SEED))
+@click.argument("data", required=False)
+@options((SPEC,), DATA_OPTIONS, NETWORK_OPTIONS, (OPTIMIZER, LOSS, BATCH_SIZE, SEED))
 @option("--start", group=SEARCH, type=float, default=1e-6, show_default=True, help="First rate.")
 @option("--end", group=SEARCH, type=float, default=10.0, show_default=True, help="Last rate.")
 @option("--steps", group=SEARCH, type=int, default=100, show_default=True, help="Rates to try.")
@@ -50,19 +53,30 @@ SEARCH = "Search"
     help="Draw the loss over the rate to a PNG, SVG or PDF file.",
 )
 @json_option
+@click.pass_context
 def command(
-    start: float, end: float, steps: int, plot: Path | None, as_json: bool, **values: Any
+    ctx: click.Context,
+    /,
+    start: float,
+    end: float,
+    steps: int,
+    plot: Path | None,
+    as_json: bool,
+    **values: Any,
 ) -> None:
     """Train the network of `fathom train` on DATA for some steps, the learning rate growing from
     step to step, and print the rate at which the loss fell steepest (Smith, 2017).
 
-    DATA and its options are those of `fathom train`; only training rows are used, and nothing is
-    saved.
+    DATA and its options are those of `fathom train`, its files run.toml and run.json (as DATA or
+    with --spec) as well; only training rows are used, and nothing is saved.
     """
-    from fathom.cli import figures
+    from fathom.cli import figures, specs
+    from fathom.cli.commands.train import command as train
     from fathom.cli.settings import Settings
 
-    settings = Settings(**values)
+    values, _ = specs.gather(ctx, values, train.params)
+    known = {field.name for field in fields(Settings)}
+    settings = Settings(**{name: value for name, value in values.items() if name in known})
     settings.check()
     figures.check_path(plot)
     filled, name, found = search(settings, start, end, steps)
@@ -81,17 +95,20 @@ def search(
     settings: Settings, start: float, end: float, steps: int
 ) -> tuple[Settings, str, LRFind]:
     """The settings filled in, the name of the data, and what the range test measured."""
+    from fathom.cli import fitting
     from fathom.cli.prepare import prepare
-    from fathom.cli.training import build, threads
+    from fathom.cli.training import threads
     from fathom.train.lr_find import lr_find
 
     settings, prepared = prepare(settings)
-    model = build(settings, prepared)
+    fitting.check_task(settings, prepared)
+    model = fitting.network(settings, prepared)
     batch = settings.batch_size or 32
     with threads(model, batch):
         found = lr_find(
             model, prepared.train.x, prepared.train.y, start=start, end=end, steps=steps,
-            batch_size=batch, optimizer=settings.optimizer, seed=settings.seed,
+            batch_size=batch, optimizer=fitting.named_optimizer(settings),
+            loss=fitting.loss(settings), seed=settings.seed,
         )  # fmt: skip
     return settings, prepared.name, found
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from fathom.cli import console
 from fathom.cli.options import Command, json_option, option
@@ -16,9 +15,15 @@ from fathom.cli.run_options import (
     DATA_OPTIONS,
     NETWORK_OPTIONS,
     OUTPUT,
+    SPEC,
     TRAINING_OPTIONS,
     options,
 )
+
+if TYPE_CHECKING:
+    from fathom.cli.settings import Settings
+
+TRIAL = "Trial runs"
 
 
 @click.command(
@@ -31,12 +36,26 @@ from fathom.cli.run_options import (
         "fathom train moons --activation tanh --epochs 300 --seed 1 --json",
         "fathom train iris --optimizer adamw --weight-decay 0.05 --schedule cosine --ema 0.99",
         "fathom train iris --epochs 50 --save-spec iris.json",
-        "fathom train iris.json --lr 0.01",
+        "fathom train --spec iris.json --lr 0.01",
+        "fathom train diabetes --loss huber:delta=0.5 --penalty l1 --init auto --monitor val_r2",
+        "fathom train digits --transform mixup --activation swiglu --overfit-batch",
         "fathom train digits --out runs/digits --epochs 120 --resume",
     ),
 )
-@click.argument("data")
-@options(DATA_OPTIONS, NETWORK_OPTIONS, TRAINING_OPTIONS)
+@click.argument("data", required=False)
+@options((SPEC,), DATA_OPTIONS, NETWORK_OPTIONS, TRAINING_OPTIONS)
+@option(
+    "--fast-dev-run",
+    group=TRIAL,
+    is_flag=True,
+    help="One batch of training and of validation, to see that everything fits together.",
+)
+@option(
+    "--overfit-batch",
+    group=TRIAL,
+    is_flag=True,
+    help="Only see whether the network can learn one batch by heart; nothing is written.",
+)
 @option(
     "--out",
     group=OUTPUT,
@@ -70,6 +89,8 @@ def command(
     save_spec: Path | None,
     quiet: bool,
     as_json: bool,
+    fast_dev_run: bool,
+    overfit_batch: bool,
     **values: Any,
 ) -> None:
     """Train a network on DATA: the name of a data set, or the path of a CSV file.
@@ -79,9 +100,13 @@ def command(
     best on the validation rows are kept, tested once on the test rows, and saved with the rules.
     Options left out are chosen from the data. Ctrl-C ends training and keeps what there is.
 
-    DATA may also be a file run.toml or run.json with the names of these options and their values:
-    data = "digits", layers = [64, 32], lr = 0.003, batch-size = 32, ... Options on the command
-    line go before it; the data it names are looked for from the present folder.
+    DATA may also be a file run.toml or run.json (or --spec names it) with the names of these
+    options and their values: data = "digits", layers = [64, 32], lr = 0.003, batch-size = 32, ...
+    Options on the command line go before it; the data it names are looked for from the present
+    folder.
+
+    What has a name (optimizer, loss, schedule, penalty, transform, init, activation) may have
+    options: --loss huber:delta=0.5, or loss = {name = "huber", delta = 0.5} in a file.
 
     The folder then holds model/ (for evaluate, predict and fathom.load), last/ (for --resume),
     history.csv, result.json and report.html.
@@ -90,16 +115,16 @@ def command(
     from fathom.cli.settings import Settings
 
     specs.claim(save_spec)
-    said = _said(ctx)
-    if specs.is_spec(values["data"]):
-        spec = specs.read(values["data"], ctx.command.params)
-        spec = {name: value for name, value in spec.items() if name == "data" or name not in said}
-        out, report = spec.pop("out", out), spec.pop("report", report)
-        values |= spec
-        said |= set(spec)
+    values, said = specs.gather(ctx, values, ctx.command.params)
+    out, report = values.pop("out", out), values.pop("report", report)
+    fast_dev_run = values.pop("fast_dev_run", fast_dev_run)
+    overfit_batch = values.pop("overfit_batch", overfit_batch)
     settings = Settings(**values)
     folder = out or Path("runs") / _name(settings.data)
     file = sys.stderr if as_json else sys.stdout
+    if overfit_batch:
+        _overfit(settings, as_json)
+        return
     run = training.train(
         settings,
         folder,
@@ -108,6 +133,7 @@ def command(
         resume=resume,
         given=said & set(values),
         report=report,
+        fast_dev_run=fast_dev_run,
     )
     if save_spec is not None:
         specs.write(save_spec, run.settings)
@@ -118,10 +144,18 @@ def command(
     console.show(_ending(run.result), *_files(run.result["files"], folder))
 
 
-def _said(ctx: click.Context) -> set[str]:
-    """The parameters that were typed."""
-    sources = ((name, ctx.get_parameter_source(name)) for name in ctx.params)
-    return {name for name, source in sources if source is ParameterSource.COMMANDLINE}
+def _overfit(settings: Settings, as_json: bool) -> None:
+    """Say whether the network of the settings can learn one batch by heart."""
+    from fathom.cli import training
+
+    name, outcome = training.overfit(settings)
+    if as_json:
+        facts = {key: getattr(outcome, key) for key in ("passed", "first", "last", "steps")}
+        console.print_json({"data": name, **facts, "settings": settings.to_dict()})
+        return
+    console.show(f"data   {name}", f"result {outcome}")
+    if not outcome.passed:
+        console.note("a network that cannot has a fault in its wiring, its loss or its data")
 
 
 def _name(data: str) -> str:

@@ -9,8 +9,20 @@ import numpy as np
 from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
 from fathom.engine.primitive import elementwise
 from fathom.engine.tensor import Tensor, TensorLike
-from fathom.ops.checks import floats, on_arrays, operand, raw
-from fathom.ops.elementwise import clip, equal, log, mul, not_equal, sigmoid, where
+from fathom.ops.arguments import number, whole
+from fathom.ops.checks import floats, on_arrays, operand
+from fathom.ops.cumulate import cumprod
+from fathom.ops.elementwise import (
+    clip,
+    equal,
+    greater,
+    greater_equal,
+    log,
+    mul,
+    not_equal,
+    sigmoid,
+    where,
+)
 from fathom.ops.loss import check_labels
 from fathom.ops.losses.common import finish, pair
 from fathom.ops.reduce import mean
@@ -178,6 +190,7 @@ def nll_loss(
     """
     x = operand(input)
     floats("nll_loss", x)
+    whole(ignore_index, "ignore_index", "nll_loss")
     if not x.ndim:
         raise ShapeError("nll_loss: the input needs a class axis; received a single number")
     axis = 0 if x.ndim == 1 else 1
@@ -187,14 +200,14 @@ def nll_loss(
     numbers = np.arange(classes).reshape(-1, *(1,) * (x.ndim - axis - 1))
     column = unsqueeze(labels, axis)
     hit: Any = equal(column, numbers) & not_equal(column, ignore_index)
-    w: Any = _class_weight("nll_loss", weight, classes, x).reshape(numbers.shape)
+    w: Any = class_weight("nll_loss", weight, classes, x).reshape(numbers.shape)
     loss: Any = where(hit, -x * w, 0.0).sum(axis=axis)
     if reduction != "mean":
         return finish("nll_loss", loss, reduction)
     return loss.sum() / where(hit, w, 0.0).astype(x.dtype).sum()
 
 
-def _class_weight(name: str, weight: Any, classes: int, x: Any) -> Any:
+def class_weight(name: str, weight: Any, classes: int, x: Any) -> Any:
     w = np.ones(classes, x.dtype) if weight is None else operand(weight)
     if w.shape != (classes,):
         raise ShapeError(
@@ -223,18 +236,19 @@ def multi_margin_loss(
     """Mean over wrong classes of max(0, margin - x[y] + x[i])^p (Crammer and Singer, 2001)."""
     name = "multi_margin_loss"
     x, single = _rows(name, input)
+    number(margin, "margin", name)
     if p not in (1, 2):
         raise ArgumentError(f"{name}: p must be 1 or 2; received {p!r}")
     n, classes = x.shape
     expected = tuple(operand(target).shape) if single and operand(target).size == 1 else (n,)
-    labels = reshape(labels_of(name, target, expected, classes, -1), (n, 1))
+    labels = reshape(labels_of(name, target, expected, classes, 0), (n, 1))  # none is ignored
     hit: Any = equal(labels, np.arange(classes))
     own = where(hit, x, 0.0).sum(axis=1, keepdims=True)
     terms: Any = clip(margin - own + x, min=0.0)
     if p == 2:
         terms = terms * terms
     if weight is not None:
-        w = _class_weight(name, weight, classes, x)
+        w = class_weight(name, weight, classes, x)
         terms = terms * where(hit, w, 0.0).sum(axis=1, keepdims=True)
     loss = where(hit, 0.0, terms).sum(axis=1) * (1.0 / classes)
     return finish(name, reshape(loss, ()) if single else loss, reduction)
@@ -254,16 +268,13 @@ def multilabel_margin_loss(
             fix="list the classes of each row and fill it up with -1",
         )
     n, classes = x.shape
-    labels = check_labels(raw(y), classes, -1).reshape(n, classes)
-    listed = np.logical_and.accumulate(labels >= 0, axis=1)
-    member = np.zeros((n, classes), bool)
-    rows, columns = np.nonzero(listed)
-    member[rows, labels[rows, columns]] = True
-    inside, outside = member[:, :, None], ~member[:, None, :]
+    labels = reshape(labels_of(name, target, tuple(y.shape), classes, -1), (n, classes))
+    listed: Any = cumprod(greater_equal(labels, 0).astype(x.dtype), 1)
+    hits: Any = equal(unsqueeze(labels, 2), np.arange(classes)).astype(x.dtype)
+    times = (hits * unsqueeze(listed, 2)).sum(axis=1)  # a class listed twice counts twice
+    inside, outside = greater(unsqueeze(times, 2), 0), equal(unsqueeze(times, 1), 0)
     gaps: Any = clip(1.0 - unsqueeze(x, 2) + unsqueeze(x, 1), min=0.0)
-    times = np.zeros((n, classes), x.dtype)  # a class listed twice counts twice
-    np.add.at(times, (rows, labels[rows, columns]), 1)
-    terms: Any = where(inside & outside, gaps * times[:, :, None], 0.0)
+    terms: Any = where(inside & outside, gaps * unsqueeze(times, 2), 0.0)
     loss = terms.sum(axis=(1, 2)) * (1.0 / classes)
     return finish(name, reshape(loss, ()) if single else loss, reduction)
 

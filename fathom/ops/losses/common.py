@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fathom.engine.errors import ShapeError
+from fathom.engine.errors import DtypeError, ShapeError
 from fathom.ops.checks import floats, one_of, operand, same_shape
 from fathom.ops.loss import REDUCTIONS, reduce_loss
 
@@ -19,7 +19,19 @@ def pair(name: str, input: Any, target: Any) -> tuple[Any, Any]:
     same_shape(name, input=x, target=y)
     if y.dtype.kind != "f":
         y = y.astype(x.dtype)
+    same_dtype(name, input=x, target=y)
     return x, y
+
+
+def same_dtype(name: str, **values: Any) -> None:
+    """Float32 and float64 do not mix: a loss in float64 is seldom what was meant."""
+    (first, x), *others = values.items()
+    for other, y in others:
+        if x.dtype != y.dtype:
+            raise DtypeError(
+                f"{name}: {first} is {x.dtype} and {other} {y.dtype}",
+                fix=f"convert one of them: {other}.astype({str(x.dtype)!r})",
+            )
 
 
 def finish(name: str, loss: Any, reduction: str) -> Any:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
-from fathom.engine.errors import ArgumentError, ShapeError
+from fathom.engine.errors import ShapeError
+from fathom.engine.primitive import TABLE, apply
 from fathom.engine.tensor import Tensor, TensorLike
+from fathom.ops.arguments import number
 from fathom.ops.axes import one_axis, torch_names
-from fathom.ops.checks import floats, operand, same_shape
-from fathom.ops.elementwise import clip, equal, minimum, not_equal, sqrt, where
+from fathom.ops.checks import floats, operand, raw, same_shape
+from fathom.ops.elementwise import clip, equal, less, minimum, not_equal, sqrt, where
 from fathom.ops.lengths import vector_norm
-from fathom.ops.losses.common import finish, pair
+from fathom.ops.losses.common import finish, pair, same_dtype
 
 __all__ = [
     "cosine_embedding_loss",
@@ -28,6 +31,7 @@ def _vectors(name: str, **values: Any) -> list[Any]:
     found = {key: operand(v) for key, v in values.items()}
     floats(name, *found.values())
     same_shape(name, **found)
+    same_dtype(name, **found)
     return list(found.values())
 
 
@@ -41,15 +45,25 @@ def cosine_similarity(x1: TensorLike, x2: TensorLike, axis: int = 1, eps: float 
     """
     a, b = operand(x1), operand(x2)
     floats("cosine_similarity", a, b)
+    same_dtype("cosine_similarity", x1=a, x2=b)
+    number(eps, "eps", "cosine_similarity", 0.0)
     product: Any = a * b
     where_ = one_axis(axis, product.ndim, "cosine_similarity") - product.ndim
     lengths = [
-        clip(vector_norm(v, 2, where_, True), min=eps).squeeze(where_)
+        _at_least(vector_norm(v, 2, where_, True), eps).squeeze(where_)
         if v.ndim >= -where_
-        else clip(abs(v), min=eps)
+        else _at_least(abs(v), eps)
         for v in (a, b)
     ]
     return product.sum(axis=where_) / (lengths[0] * lengths[1])
+
+
+def _at_least(length: Any, eps: float) -> Any:
+    """The length, or eps; the gradient passes as if it were the length, as in PyTorch."""
+    short = less(length, eps)
+    if not raw(short).any():
+        return length
+    return where(short, (length - apply(TABLE["constant_of"], length)) + eps, length)
 
 
 def pairwise_distance(
@@ -63,6 +77,9 @@ def pairwise_distance(
     """
     a, b = operand(x1), operand(x2)
     floats("pairwise_distance", a, b)
+    same_dtype("pairwise_distance", x1=a, x2=b)
+    number(eps, "eps", "pairwise_distance", 0.0)
+    p = p if p == math.inf else number(p, "p", "pairwise_distance", 0.0)
     difference = a - b + eps
     if not difference.ndim:
         raise ShapeError("pairwise_distance: needs vectors (..., n); received single numbers")
@@ -74,6 +91,7 @@ def hinge_embedding_loss(
 ) -> Tensor:
     """input where the target is 1, max(0, margin - input) where it is -1."""
     x, y = pair("hinge_embedding_loss", input, target)
+    number(margin, "margin", "hinge_embedding_loss")
     apart: Any = where(not_equal(y, 1.0), clip(margin - x, min=0.0), 0.0)
     loss = apart + where(not_equal(y, -1.0), x, 0.0)
     return finish("hinge_embedding_loss", loss, reduction)
@@ -87,8 +105,10 @@ def margin_ranking_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """max(0, margin - target * (input1 - input2)): with target 1, input1 shall be larger."""
+    number(margin, "margin", "margin_ranking_loss")
     a, y = pair("margin_ranking_loss", input1, target)
     b, _ = pair("margin_ranking_loss", input2, target)
+    same_dtype("margin_ranking_loss", input1=a, input2=b)
     loss = clip(margin - y * (a - b), min=0.0)
     return finish("margin_ranking_loss", loss, reduction)
 
@@ -103,6 +123,7 @@ def cosine_embedding_loss(
     """1 - cos where the target is 1, max(0, cos - margin) where it is -1; (n, width), (n,)."""
     name = "cosine_embedding_loss"
     a, b = _vectors(name, input1=input1, input2=input2)
+    number(margin, "margin", name)
     y = operand(target)
     if a.ndim not in (1, 2) or tuple(y.shape) != tuple(a.shape[:-1]):
         raise ShapeError(
@@ -154,8 +175,7 @@ def triplet_margin_with_distance_loss(
     name: str = "triplet_margin_with_distance_loss",
 ) -> Tensor:
     """`triplet_margin_loss` with a distance of one's own."""
-    if not margin > 0:
-        raise ArgumentError(f"{name}: margin must be > 0; received {margin!r}")
+    number(margin, "margin", name, 0.0, above=True)
     a, b, c = _vectors(name, anchor=anchor, positive=positive, negative=negative)
     distance = pairwise_distance if distance_function is None else distance_function
     near, far = distance(a, b), distance(a, c)

@@ -10,10 +10,11 @@ import numpy as np
 from fathom.engine.errors import ArgumentError, ShapeError
 from fathom.engine.primitive import apply, elementwise
 from fathom.engine.tensor import Tensor, TensorLike
-from fathom.ops.checks import operand, raw
+from fathom.ops.arguments import number
+from fathom.ops.checks import floats, operand, raw
 from fathom.ops.elementwise import abs as abs_
 from fathom.ops.elementwise import exp, greater, less, log, square, sub, where
-from fathom.ops.losses.common import finish, pair, weighted
+from fathom.ops.losses.common import finish, pair, same_dtype, weighted
 from fathom.ops.shape import reshape
 
 __all__ = [
@@ -57,8 +58,7 @@ def smooth_l1_loss(
     input: TensorLike, target: TensorLike, reduction: str = "mean", beta: float = 1.0
 ) -> Tensor:
     """d^2 / (2 beta) where |d| < beta, |d| - beta/2 beyond (Girshick, 2015); beta 0 is `l1_loss`."""  # noqa: E501
-    if beta < 0:
-        raise ArgumentError(f"smooth_l1_loss: beta must be >= 0; received {beta}")
+    number(beta, "beta", "smooth_l1_loss", 0.0)
     if beta == 0:
         return l1_loss(input, target, reduction)
     x, y = pair("smooth_l1_loss", input, target)
@@ -79,8 +79,7 @@ def huber_loss(
 
     With weights the mean is divided by the number of elements, as in PyTorch.
     """
-    if not delta > 0:
-        raise ArgumentError(f"huber_loss: delta must be > 0; received {delta}")
+    number(delta, "delta", "huber_loss", 0.0, above=True)
     x, y = pair("huber_loss", input, target)
     d = sub(x, y)
     size: Any = abs_(d)
@@ -105,6 +104,7 @@ def poisson_nll_loss(
     approximation of log(target!) where target > 1.
     """
     x, y = pair("poisson_nll_loss", input, target)
+    number(eps, "eps", "poisson_nll_loss", 0.0)
     loss: Any = exp(x) - y * x if log_input else x - y * log(x + eps)
     if full:
         large = greater(y, 1.0)
@@ -119,6 +119,8 @@ def _variance(x: Any, var: Any) -> Any:
     if isinstance(var, (int, float)):
         return Tensor(np.full(x.shape, var, x.dtype))
     v = operand(var)
+    floats("gaussian_nll_loss", v)
+    same_dtype("gaussian_nll_loss", input=x, var=v)
     if v.shape == x.shape:
         return v
     if v.shape == x.shape[:-1]:
@@ -149,8 +151,7 @@ def gaussian_nll_loss(
     v = _variance(x, var)
     if (raw(v) < 0).any():
         raise ArgumentError("gaussian_nll_loss: var has negative elements")
-    if not eps > 0:
-        raise ArgumentError(f"gaussian_nll_loss: eps must be > 0; received {eps}")
+    number(eps, "eps", "gaussian_nll_loss", 0.0, above=True)
     small = less(v, eps)
     if raw(small).any():
         from fathom.engine.primitive import TABLE

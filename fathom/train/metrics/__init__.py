@@ -21,6 +21,7 @@ from fathom.train.metrics.calibration import (
 from fathom.train.metrics.classification import (
     accuracy,
     balanced_accuracy,
+    chosen,
     classification_report,
     cohen_kappa,
     confusion_matrix,
@@ -60,7 +61,7 @@ def _by_class(measure: Callable[..., Any]) -> Metric:
     """A metric of labels, averaged over the classes, as one of outputs."""
 
     def metric(outputs: Array, targets: Array) -> float:
-        return float(measure(targets, outputs.argmax(axis=1), average="macro"))
+        return float(measure(targets, chosen(outputs), average="macro"))
 
     return metric
 
@@ -68,6 +69,9 @@ def _by_class(measure: Callable[..., Any]) -> Metric:
 METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
     "top_5": top_5,
+    "balanced_accuracy": lambda outputs, targets: balanced_accuracy(targets, chosen(outputs)),
+    "kappa": lambda outputs, targets: cohen_kappa(targets, chosen(outputs)),
+    "matthews": lambda outputs, targets: matthews_corrcoef(targets, chosen(outputs)),
     "precision": _by_class(precision),
     "recall": _by_class(recall),
     "f1": _by_class(f1_score),

@@ -16,10 +16,30 @@ AVERAGES = ("binary", "micro", "macro", "weighted", None)
 def accuracy(outputs: Array, targets: Array) -> float:
     """Share of rows whose largest output is the target class.
 
+    One output a row is the logit of yes; targets are then 0 and 1, or -1 and 1. So are they, one
+    for each output, where targets have the shape of several outputs.
+
     >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
     0.5
+    >>> accuracy(np.array([[2.0], [-1.0]]), np.array([1, 1]))
+    0.5
     """
-    return float(np.mean(np.argmax(outputs, axis=1) == targets))
+    if outputs.ndim > 1 and outputs.shape == targets.shape and outputs.shape[1] > 1:
+        return float(np.mean((outputs > 0) == (targets > 0)))
+    if _one_column(outputs):
+        return float(np.mean(chosen(outputs) == (targets.reshape(-1) > 0)))
+    return float(np.mean(chosen(outputs) == targets))
+
+
+def _one_column(outputs: Array) -> bool:
+    return outputs.ndim == 1 or outputs.shape[1:] == (1,)
+
+
+def chosen(outputs: Array) -> Array:
+    """The class of each row: that of the largest output, or whether its only one is above 0."""
+    if _one_column(outputs):
+        return np.asarray(outputs.reshape(-1) > 0, np.int64)
+    return np.asarray(outputs.argmax(axis=1))
 
 
 def top_k_accuracy(outputs: Array, targets: Array, k: int = 5) -> float:

@@ -7,6 +7,7 @@ from fathom.engine.errors import ArgumentError, ShapeError
 from fathom.models import CharLSTM, TransformerLM, lenet5, windows
 from fathom.models.language import sample_token
 from fathom.nn import functional as F
+from fathom.nn.attention import key_value_cache
 from tests.unit.nn.layer_harness import run_layer_test
 
 IDS = np.array([[0, 1, 2, 1], [2, 2, 0, 1]])
@@ -94,6 +95,62 @@ def learn(model, steps):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+
+
+class TestCache:
+    """What was computed for the tokens so far is kept, and nothing else is different."""
+
+    @pytest.mark.parametrize("position", ["learned", "sinusoidal", "rotary", "alibi", "none"])
+    @pytest.mark.parametrize("norm_first", [True, False])
+    def test_scores_are_equal_token_by_token(self, position, norm_first):
+        with fathom.seed(0):
+            model = transformer(position=position, norm_first=norm_first, context=24, d_model=8)
+            for parameter in model.parameters():  # larger than at the start, so that errors show
+                nn.init.normal_(parameter, 0.0, 0.5)
+        ids = np.random.default_rng(0).integers(0, 3, (2, 24))
+        whole = model(ids).value()
+        with fathom.no_grad(), key_value_cache(model) as caches:
+            for start, end in ((0, 5), (5, 6), (6, 7), (7, 15), (15, 24)):
+                part = model(ids[:, start:end], start).value()
+                np.testing.assert_allclose(part, whole[:, start:end], rtol=1e-4, atol=1e-6)
+            assert [cache.length for cache in caches] == [24, 24]
+        np.testing.assert_array_equal(model(ids).value(), whole)  # nothing stays behind
+
+    @pytest.mark.parametrize("position", ["learned", "sinusoidal", "rotary", "alibi", "none"])
+    @pytest.mark.parametrize("temperature", [0, 1.0])
+    def test_texts_are_equal_within_the_context_and_beyond(self, position, temperature):
+        with fathom.seed(1):
+            model = transformer(position=position, context=12, d_model=8)
+            for parameter in model.parameters():
+                nn.init.normal_(parameter, 0.0, 0.5)
+        for prompt in ([1], [0, 1, 2], [1, 2] * 6, [2] * 15):
+            how = {"temperature": temperature, "seed": 5}
+            kept = model.generate(prompt, 16, **how)
+            anew = model.generate(prompt, 16, cache=False, **how)
+            assert kept.tolist() == anew.tolist() and len(kept) == len(prompt) + 16
+
+    def test_each_token_is_read_once(self, monkeypatch):
+        model, read = transformer(context=30), []
+        forward = type(model).forward
+        monkeypatch.setattr(
+            type(model),
+            "forward",
+            lambda self, x, offset=0: read.append((x.shape[1], offset)) or forward(self, x, offset),
+        )
+        model.generate([0, 1, 2], 4, seed=0)
+        assert read == [(3, 0), (1, 3), (1, 4), (1, 5)]
+
+    def test_errors(self):
+        model = transformer()
+        with key_value_cache(model), pytest.raises(ArgumentError, match="gradients do not pass"):
+            model(IDS)
+        with fathom.no_grad(), key_value_cache(model):
+            model(IDS)
+            with pytest.raises(ShapeError, match="holds a batch of 2; received one of 1"):
+                model(IDS[:1, :1], 4)
+            with pytest.raises(ShapeError, match="longer than the context, 6"):
+                model(IDS, 4)
+        assert all(layer.self_attn.cache is None for layer in model.blocks.layers)
 
 
 class TestGenerate:

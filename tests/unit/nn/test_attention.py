@@ -5,6 +5,7 @@ import fathom
 from fathom import nn
 from fathom.engine.errors import ArgumentError, DtypeError, ShapeError
 from fathom.nn import functional as F
+from fathom.nn.attention import key_value_cache
 from fathom.nn.efficient import linear_attention, weighted_by_features
 from fathom.nn.positional import alibi_slopes, sinusoids
 from tests.unit.nn.layer_harness import run_layer_test
@@ -81,6 +82,38 @@ class TestMultihead:
         with fathom.seed(0):
             assert (layer(x, x, x)[1].value() == 0).any()
         assert (layer.eval()(x, x, x)[1].value() > 0).all()
+
+    @pytest.mark.parametrize(
+        "options",
+        [{}, {"rotary": True}, {"alibi": True}, {"add_bias_kv": True, "add_zero_attn": True}],
+        ids=str,
+    )
+    @pytest.mark.parametrize("batch_first", [True, False])
+    def test_with_a_cache_it_goes_on_where_it_stopped(self, options, batch_first):
+        layer, x = attend(**options).double(), draw(2, 7, 4)
+        whole, weights = layer(x, x, x, is_causal=True)
+        layer.batch_first = batch_first
+
+        def turned(t):
+            return t if batch_first else fathom.transpose(t, 0, 1)
+
+        with fathom.no_grad(), key_value_cache(layer):
+            for start, end in ((0, 3), (3, 4), (4, 7)):
+                t = turned(x[:, start:end])
+                part, own = layer(t, t, t, is_causal=True)
+                wanted = whole.value()[:, start:end]
+                np.testing.assert_allclose(turned(part).value(), wanted, rtol=1e-12, atol=1e-14)
+                rows = weights.value()[:, start:end]
+                np.testing.assert_allclose(own.value()[:, :, :end], rows[:, :, :end], rtol=1e-10)
+        assert layer.cache is None
+
+    def test_a_cache_is_for_attention_of_a_sequence_to_itself(self):
+        layer, x, other = attend().double(), draw(2, 3, 4), draw(2, 5, 4, seed=1)
+        wanted = layer(x, other, other)[0].value()
+        with fathom.no_grad(), key_value_cache(layer) as (cache,):
+            for _ in range(2):
+                np.testing.assert_array_equal(layer(x, other, other)[0].value(), wanted)
+            assert cache.length == 0
 
     def test_errors(self):
         layer = attend()

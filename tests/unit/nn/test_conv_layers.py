@@ -18,6 +18,11 @@ CASES = [
     (lambda: nn.ConvTranspose3d(2, 2, 2), (1, 2, 2, 2, 2), 34, (1, 2, 3, 3, 3)),
     (lambda: nn.DepthwiseConv1d(3, 3), (2, 3, 6), 12, (2, 3, 4)),
     (lambda: nn.DepthwiseConv2d(3, 3, depth_multiplier=2), (2, 3, 5, 5), 60, (2, 6, 3, 3)),
+    (lambda: nn.DepthwiseConv2d(None, 3, padding_mode="reflect", padding=1), (2, 3, 4, 4), 30,
+     (2, 3, 4, 4)),
+    (lambda: nn.DepthwiseConv3d(2, 2, bias=False), (2, 2, 3, 3, 3), 16, (2, 2, 2, 2, 2)),
+    (lambda: nn.SeparableConv2d(None, 5, 3, depth_multiplier=2), (2, 3, 5, 4), 89, (2, 5, 3, 2)),
+    (lambda: nn.SeparableConv3d(2, 3, 2), (2, 2, 3, 3, 3), 25, (2, 3, 2, 2, 2)),
     (lambda: nn.SeparableConv1d(3, 5, 3, padding=1), (2, 3, 6), 29, (2, 5, 6)),
     (lambda: nn.SeparableConv2d(3, 5, 3, padding="same"), (2, 3, 5, 4), 47, (2, 5, 5, 4)),
     (lambda: nn.MaxPool1d(2), (2, 3, 6), 0, (2, 3, 3)),
@@ -28,16 +33,19 @@ CASES = [
     (lambda: nn.AvgPool3d(2), (1, 2, 4, 4, 4), 0, (1, 2, 2, 2, 2)),
     (lambda: nn.LPPool1d(2, 2), (2, 3, 6), 0, (2, 3, 3)),
     (lambda: nn.LPPool2d(2, 2), (2, 3, 4, 4), 0, (2, 3, 2, 2)),
+    (lambda: nn.LPPool3d(2, 2, 1), (1, 2, 3, 3, 3), 0, (1, 2, 2, 2, 2)),
     (lambda: nn.AdaptiveAvgPool1d(2), (2, 3, 5), 0, (2, 3, 2)),
     (lambda: nn.AdaptiveAvgPool2d((2, None)), (2, 3, 5, 4), 0, (2, 3, 2, 4)),
     (lambda: nn.AdaptiveAvgPool3d(1), (1, 2, 3, 3, 3), 0, (1, 2, 1, 1, 1)),
     (lambda: nn.AdaptiveMaxPool1d(3), (2, 3, 5), 0, (2, 3, 3)),
     (lambda: nn.AdaptiveMaxPool2d(2), (2, 3, 4, 6), 0, (2, 3, 2, 2)),
+    (lambda: nn.AdaptiveMaxPool3d((1, 2, None)), (2, 2, 3, 4, 2), 0, (2, 2, 1, 2, 2)),
     (lambda: nn.GlobalAvgPool(), (2, 3, 4, 5), 0, (2, 3)),
     (lambda: nn.GlobalMaxPool(keepdims=True), (2, 3, 4, 5), 0, (2, 3, 1, 1)),
     (lambda: nn.Flatten(), (2, 3, 4), 0, (2, 12)),
     (lambda: nn.Unflatten(1, (2, 3)), (2, 6, 4), 0, (2, 2, 3, 4)),
     (lambda: nn.Linear(5, 3), (4, 5), 18, (4, 3)),
+    (lambda: nn.Identity(), (4, 5), 0, (4, 5)),
 ]  # fmt: skip
 
 
@@ -50,13 +58,15 @@ def test_bilinear():
     run_layer_test(lambda: nn.Bilinear(3, 4, 2), (5, 3), (5, 4), parameters=26, output_shape=(5, 2))
 
 
-@pytest.mark.parametrize("rank", [1, 2])
-def test_unpooling(rank):
+@pytest.mark.parametrize(
+    ("rank", "kind"), [(1, nn.MaxUnpool1d), (2, nn.MaxUnpool2d), (3, nn.MaxUnpool3d)]
+)
+def test_unpooling(rank, kind):
     pool = getattr(nn, f"MaxPool{rank}d")(2, return_indices=True)
     x = fathom.Tensor(np.random.default_rng(0).standard_normal((2, 3, *(4,) * rank)))
     values, index = pool(x)
     run_layer_test(
-        lambda: getattr(nn, f"MaxUnpool{rank}d")(2),
+        lambda: kind(2),
         inputs=[values.value(), index.value()],
         output_shape=x.shape,
     )
@@ -111,7 +121,7 @@ def test_equivariance_and_invariance():
         (lambda: nn.LPPool2d(0, 2), "norm_type must be > 0"),
         (lambda: nn.AdaptiveAvgPool2d((1, 2, 3)), "output_size"),
         (lambda: nn.GlobalAvgPool()(fathom.zeros(2, 3)), r"needs \(n, c, \*spatial\)"),
-        (lambda: nn.Unflatten(1, 6), "tuple of sizes"),
+        (lambda: nn.Unflatten(1, 6), "tuple of whole numbers"),
         (lambda: nn.Bilinear(2, 0, 3), "in2_features must be a whole number >= 1"),
         (lambda: nn.SeparableConv2d(3, 4, 3, depth_multiplier=0), "depth_multiplier must be"),
     ],

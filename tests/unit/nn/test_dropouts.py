@@ -17,7 +17,9 @@ LAYERS = [
     (lambda: nn.FeatureAlphaDropout(), (4, 6, 3)),
     (lambda: nn.DropPath(0.5), (8, 3)),
     (lambda: nn.DropPath(0.9, "batch"), (8, 3)),
+    (lambda: nn.DropBlock1d(0.3, 2), (2, 3, 9)),
     (lambda: nn.DropBlock2d(0.3, 2), (2, 3, 6, 6)),
+    (lambda: nn.DropBlock3d(0.2, 2), (2, 2, 3, 4, 5)),
 ]
 
 
@@ -108,6 +110,15 @@ class TestDropBlock:
             out = nn.DropBlock2d(p, 3)(x).value()
         assert (out == 0).mean() == pytest.approx(p, rel=0.2)  # squares overlap
         assert out.mean() == pytest.approx(1.0, abs=1e-5)
+
+    def test_stretches_and_cubes(self):
+        with fathom.seed(0):
+            line = nn.DropBlock1d(0.03, 4)(fathom.ones(1, 500, 20)).value()[0] == 0
+            cube = nn.DropBlock3d(0.01, 2)(fathom.ones(1, 500, 6, 5, 4)).value()[0] == 0
+        counts = line.sum(axis=1)
+        assert set(np.unique(counts[counts > 0])) & {4} and not set(counts) & {1, 2, 3}
+        counts = cube.sum(axis=(1, 2, 3))
+        assert set(np.unique(counts[counts > 0])) & {8} and not set(counts) & set(range(1, 8))
 
     def test_blocks_that_do_not_fit(self):
         with pytest.raises(ShapeError, match=r"block_size=7 does not fit into \(1, 1, >5<, >5<\)"):

@@ -29,6 +29,13 @@ class TestEmbedding:
         layer = nn.Embedding(5, 3)
         hot = fathom.tensor(np.eye(5, dtype=np.float32)[INDEX])
         np.testing.assert_allclose(layer(INDEX).value(), (hot @ layer.weight).value(), rtol=1e-6)
+        upstream = fathom.randn(2, 3, 3)
+        gradients = [
+            fathom.autograd.grad((rows * upstream).sum(), layer.weight)[0].value()
+            for rows in (layer(INDEX), hot @ layer.weight)
+        ]
+        np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6)
+        assert not gradients[0][3].any()  # a row that was not looked up
 
     def test_padding_row_starts_at_zero_and_stays(self):
         layer = nn.Embedding(5, 3, padding_idx=1)

@@ -212,3 +212,18 @@ class TestReport:
             model, noise(16, 4), lambda y: nn.functional.cross_entropy(y, labels)
         ).rows
         assert rows[-1].gradient > 0
+
+
+def test_by_name_on_any_model():
+    with fathom.seed(0):
+        model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+        assert nn.init.apply_(model, "kaiming_normal", mode="fan_out") is model
+    with fathom.seed(0):
+        weight = nn.init.kaiming_normal_(fathom.nn.Parameter(np.zeros((4, 2, 3, 3), np.float32)))
+    assert np.var(model[0].weight.value()) < np.var(weight.value())
+    assert not model[0].bias.value().any() and not model[3].bias.value().any()
+    norm = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    nn.init.apply_(norm, "zeros")
+    assert (norm[1].weight.value() == 1).all() and not norm[0].weight.value().any()
+    with pytest.raises(ArgumentError, match="lazy"):
+        nn.init.apply_(nn.Sequential(nn.LazyLinear(3)), "auto")

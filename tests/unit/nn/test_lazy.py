@@ -17,7 +17,17 @@ LAYERS = [
     (lambda: nn.Conv2d(None, 4, 3, groups=2), nn.Conv2d, (2, 4, 5, 5), 76),
     (lambda: nn.LazyConv3d(2, 2), nn.Conv3d, (1, 2, 3, 3, 3), 34),
     (lambda: nn.ConvTranspose2d(None, 2, 2), nn.ConvTranspose2d, (2, 3, 3, 3), 26),
+    (lambda: nn.LazyConvTranspose1d(2, 3), nn.ConvTranspose1d, (2, 3, 4), 20),
+    (lambda: nn.LazyConvTranspose2d(2, 2, stride=2), nn.ConvTranspose2d, (2, 3, 3, 3), 26),
+    (lambda: nn.LazyConvTranspose3d(2, 2, bias=False), nn.ConvTranspose3d, (1, 2, 2, 2, 2), 32),
     (lambda: nn.LazyBatchNorm1d(), nn.BatchNorm1d, (4, 3), 6),
+    (lambda: nn.LazyBatchNorm2d(), nn.BatchNorm2d, (3, 2, 2, 2), 4),
+    (lambda: nn.LazyBatchNorm3d(affine=False), nn.BatchNorm3d, (3, 2, 2, 2, 2), 0),
+    (lambda: nn.LazyInstanceNorm1d(), nn.InstanceNorm1d, (4, 3, 5), 6),
+    (lambda: nn.LazyInstanceNorm2d(affine=False), nn.InstanceNorm2d, (4, 3, 2, 3), 0),
+    (lambda: nn.LazyInstanceNorm3d(), nn.InstanceNorm3d, (2, 3, 2, 2, 2), 6),
+    (lambda: nn.DepthwiseConv1d(None, 3), nn.DepthwiseConv1d, (2, 4, 6), 16),
+    (lambda: nn.SeparableConv1d(None, 2, 3), nn.SeparableConv1d, (2, 4, 6), 22),
     (lambda: nn.BatchNorm2d(None), nn.BatchNorm2d, (3, 2, 2, 2), 4),
 ]
 

@@ -11,6 +11,7 @@ from fathom import nn
 from fathom.engine.errors import ArgumentError, FathomError, ShapeError
 from fathom.nn import objectives as O
 from fathom.nn.ctc import ctc_loss
+from tests.unit.nn.layer_harness import run_layer_test
 
 
 def draw(*shape, seed=0):
@@ -102,6 +103,60 @@ def test_every_loss(make, arrays):
         )
     with pytest.raises(ArgumentError, match="unknown reduction 'avg'"):
         make(reduction="avg")
+
+
+SIGNED = ("Hinge", "SoftMargin", "Squared", "MarginRanking", "CosineEmbedding")
+
+
+@pytest.mark.parametrize(("make", "arrays"), LOSSES, ids=lambda v: getattr(v, "__name__", None))
+def test_every_loss_as_a_layer(make, arrays):
+    """Unreduced, a loss is a layer of several inputs: the harness's checks hold for it, too."""
+    kind = type(make()).__name__
+    inputs = [a.astype(int) if kind.startswith(SIGNED) and a is SIGNS else a for a in arrays]
+    run_layer_test(
+        lambda: make(reduction="none"),
+        inputs=inputs,
+        parameters=0,
+        gradcheck=kind != "DistillationLoss",  # its teacher gets no gradient, by design
+        per_sample=kind != "InfoNCELoss",  # where the rows see each other
+    )
+
+
+def test_inputs_by_name():
+    x, y, w = fathom.Tensor(draw(5, 4)), LABELS, np.arange(5)
+    loss = nn.CrossEntropyLoss()
+    assert loss(input=x, target=y).item() == loss(x, target=y).item() == loss(x, y).item()
+    a, b = fathom.Tensor(np.log(UNIT)), fathom.Tensor(UNIT)
+    kl = nn.KLDivLoss("batchmean")
+    assert kl(target=b, input=a, sample_weight=w).item() == kl(a, b, sample_weight=w).item()
+    for wrong in ({"inputs": x}, {"target": y}, {"input": x, "target": y, "weight": w}):
+        with pytest.raises(ArgumentError, match="they are input, target"):
+            loss(**wrong)
+
+
+def test_distances_as_layers():
+    for make in (nn.CosineSimilarity, lambda: nn.PairwiseDistance(3.0)):
+        run_layer_test(make, (3, 4), (3, 4), parameters=0, output_shape=(3,))
+
+
+def test_adaptive_softmax_as_a_layer():
+    run_layer_test(
+        lambda: nn.AdaptiveLogSoftmaxWithLoss(8, 12, [3, 8], 2.0),
+        inputs=[draw(6, 8), np.array([0, 11, 4, 2, 7, 9])],
+        output_shape=[(6,), ()],
+        parameters=40 + 32 + 20 + 16 + 8,
+        per_sample=False,  # the second output is the mean over the batch
+    )
+
+
+def test_ctc_as_a_layer():
+    run_layer_test(
+        lambda: nn.CTCLoss(reduction="none"),
+        inputs=[draw(4, 2, 3), np.array([[1, 2], [1, 1]]), np.array([4, 4]), np.array([2, 2])],
+        parameters=0,
+        output_shape=(2,),
+        per_sample=False,  # labels and lengths decide which states there are
+    )
 
 
 class TestRegression:
@@ -236,7 +291,9 @@ class TestBoxes:
 
     def test_errors(self):
         with pytest.raises(ShapeError, match=r"boxes are \(\.\.\., 4\)"):
-            nn.IoULoss()(fathom.zeros(2, 3), fathom.zeros(2, 4))
+            nn.IoULoss()(fathom.zeros(2, 3), fathom.zeros(2, 3))
+        with pytest.raises(ShapeError, match="must have one shape"):
+            nn.GIoULoss()(fathom.zeros(2, 4), fathom.zeros(1, 4))
         with pytest.raises(ArgumentError, match="x2 < x1"):
             nn.IoULoss()([[2.0, 0, 1, 1]], [[0.0, 0, 1, 1]])
 

@@ -20,7 +20,9 @@ COUPLED = [
     (lambda: nn.SyncBatchNorm(3, shards=2), (6, 3, 2), 6),
 ]
 ALONE = [
+    (lambda: nn.FrozenBatchNorm1d(3), (4, 3), 0),
     (lambda: nn.FrozenBatchNorm2d(3), (4, 3, 2, 3), 0),
+    (lambda: nn.FrozenBatchNorm3d(3), (4, 3, 2, 1, 2), 0),
     (lambda: nn.LayerNorm(4), (5, 4), 8),
     (lambda: nn.LayerNorm((3, 4), bias=False), (5, 3, 4), 12),
     (lambda: nn.LayerNorm(4, elementwise_affine=False), (5, 4), 0),
@@ -170,7 +172,7 @@ def test_rms_norm_keeps_the_mean_out_of_it():
         (lambda: nn.LayerNorm(()), "must not be empty"),
         (lambda: nn.LayerNorm(0), "normalized_shape must be"),
         (lambda: nn.SyncBatchNorm(3, shards=0), "shards must be"),
-        (lambda: nn.LocalResponseNorm(3, alpha=float("nan")), "must be finite"),
+        (lambda: nn.LocalResponseNorm(3, alpha=float("nan")), "alpha must be a finite number"),
     ],
 )
 def test_errors(make, match):

@@ -139,7 +139,7 @@ class TestLayers:
     def test_errors(self):
         with pytest.raises(ArgumentError, match="unknown norm 'batch'"):
             nn.TransformerEncoderLayer(4, 2, norm="batch")
-        with pytest.raises(ArgumentError, match="encoder_layer is"):
+        with pytest.raises(ArgumentError, match="encoder_layer must be a TransformerEncoderLayer"):
             nn.TransformerEncoder(nn.Linear(2, 2), 2)
         with pytest.raises(ArgumentError, match="num_layers"):
             nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 6), 0)

@@ -90,6 +90,89 @@ class TestEarlyStopping:
         ):
             fit(EarlyStopping("val_loss"))
 
+    @pytest.mark.parametrize(
+        ("options", "values", "best"),
+        [
+            ({"mode": "min"}, [3, 1, 2, 0, 5], 4),
+            ({"mode": "max"}, [3, 1, 4, 0, 2], 3),
+            ({"monitor": "val_f1"}, [0.1, 0.5, 0.4, 0.4, 0.3], 2),
+            ({"monitor": "val_rmse"}, [3, 1, 2, 2, 5], 2),
+            ({"monitor": "val_f1", "mode": "min"}, [3, 1, 2, 0, 5], 4),
+            ({"mode": "max", "min_delta": 1.0}, [3, 3.5, 4.2, 5, 5.1], 3),
+            ({"baseline": 2.0}, [5, 4, 3, 1.5, 2.5], 4),
+            ({"baseline": 2.0, "mode": "max"}, [1, 2, 3, 2.5, 4], 5),
+            ({"baseline": 0.0}, [5, 4, 3, 2, 1], 0),
+        ],
+    )
+    def test_mode_delta_and_baseline(self, options, values, best):
+        stop = EarlyStopping(**{"monitor": "val_loss", "patience": None, **options})
+        script = Script(values, stop.wanted)
+        model, _ = fit(script, stop, epochs=5)
+        assert stop.best_epoch == best
+        assert same(model, script.weights[best - 1])
+
+    def test_patience_counts_from_the_start_where_the_baseline_is_not_beaten(self):
+        _, history = fit(
+            Script([5] * 9), EarlyStopping("val_loss", patience=3, baseline=1.0), epochs=9
+        )
+        assert len(history) == 3 and "no better val_loss" in history.stop_reason
+
+    @pytest.mark.parametrize("mode", ["min", "max"])
+    def test_the_best_epoch_comes_back_bitwise(self, mode):
+        """As a run that ends with that epoch: weights and running statistics."""
+
+        def run(epochs, *callbacks):
+            with fathom.seed(0):
+                net = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 2))
+            net, _ = fit(*callbacks, model=net, epochs=epochs, lr=0.3, validation_split=0.4)
+            return net
+
+        stop = EarlyStopping("val_accuracy" if mode == "max" else None, patience=4, mode=mode)
+        net = run(30, stop)
+        again = run(stop.best_epoch)
+        for (name, a), (_, b) in zip(
+            net.state_dict().items(), again.state_dict().items(), strict=True
+        ):
+            assert a.value().tobytes() == b.value().tobytes(), name
+
+    def test_two_of_them_have_a_slot_each(self, tmp_path):
+        """A run stopped half-way goes on with the states and best weights of both."""
+        values = {"val_a": [5, 3, 4, 4, 4, 4, 4, 4], "val_b": [1, 2, 3, 1, 9, 8, 7, 7]}
+
+        def run(epochs, **options):
+            stops = [EarlyStopping("val_a", patience=None, mode="min"),
+                     EarlyStopping("val_b", patience=3, mode="max")]  # fmt: skip
+            scripts = [Script(values[name], name) for name in values]
+            model, history = fit(*scripts, *stops, epochs=epochs, **options)
+            return model, history, stops
+
+        whole, history, stops = run(8)
+        assert [s.best_epoch for s in stops] == [2, 5] and len(history) == 8
+        run(6, checkpoint=tmp_path / "c")
+        saved = train.checkpoint.load(tmp_path / "c")
+        assert {"EarlyStopping", "EarlyStopping 2"} <= saved.state["state"]["callbacks"].keys()
+        names = set(whole.state_dict())
+        assert set(saved.best) == names | {f"EarlyStopping 2/{name}" for name in names}
+        model, _, later = run(8, resume=tmp_path / "c")
+        assert [s.best_epoch for s in later] == [2, 5]
+        for a, b in zip(stops, later, strict=True):
+            assert all(np.array_equal(a.weights[name], b.weights[name]) for name in names)
+        assert same(model, stops[1].weights) and same(whole, stops[1].weights)  # it stopped the run
+
+    def test_of_several_the_first_restores_unless_another_stopped_the_run(self):
+        scripts = [Script([1, 2, 3, 4, 5], "val_a"), Script([5, 4, 3, 2, 1], "val_b")]
+        stops = [EarlyStopping(name, patience=None, mode="min") for name in ("val_a", "val_b")]
+        model, _ = fit(*scripts, *stops, epochs=5)
+        assert same(model, scripts[0].weights[0])
+
+    @pytest.mark.parametrize(
+        ("options", "text"),
+        [({"mode": "mni"}, "did you mean 'min'"), ({"min_delta": -1}, "min_delta must be >= 0")],
+    )
+    def test_bad_options(self, options, text):
+        with pytest.raises(ArgumentError, match=text):
+            EarlyStopping(**options)
+
     def test_bad_patience(self):
         with pytest.raises(ArgumentError, match="patience must be >= 1"):
             EarlyStopping(patience=0)

@@ -67,3 +67,14 @@ def test_it_is_deterministic_and_stops_where_it_diverges():
 def test_bad_arguments(options, text):
     with pytest.raises(FathomError, match=text):
         model().lr_find(DATA.x, DATA.y, **options)
+
+
+def test_losses_and_optimizers_by_name():
+    plain = model().lr_find(DATA.x, DATA.y, optimizer="sgd", steps=40)
+    heavy = model().lr_find(DATA.x, DATA.y, optimizer="sgd:momentum=0.9", steps=40)
+    focal = model().lr_find(DATA.x, DATA.y, loss={"name": "focal", "gamma": 1}, steps=40)
+    assert heavy.losses != plain.losses and focal.losses[0] < plain.losses[0]
+    with pytest.raises(FathomError, match="did you mean 'momentum'"):
+        model().lr_find(DATA.x, DATA.y, optimizer="sgd:momentun=0.9")
+    with pytest.raises(FathomError, match="needs probabilities"):
+        model().lr_find(DATA.x, DATA.y, loss="bce")

@@ -66,6 +66,74 @@ def test_the_error_of_a_linear_layer_is_bounded():
     assert (np.abs(small.predict(x) - net.predict(x)).max(axis=0) <= bound).all()
 
 
+def images():
+    """The digits as 28x28 images, in an order of their own."""
+    data = fathom.data.load("digits")
+    x = np.kron(data.x.reshape(-1, 8, 8) / 16, np.ones((3, 3)))
+    x = np.pad(x, ((0, 0), (2, 2), (2, 2)))[:, None].astype(np.float32)
+    order = np.random.default_rng(0).permutation(len(x))
+    return x[order], data.y[order]
+
+
+def test_lenet_keeps_its_answers_and_reports_its_errors():
+    x, y = images()
+    with fathom.seed(0):
+        net = fathom.models.lenet5(activation_name="relu", pooling="max")
+    net.fit(x[:400], y[:400], epochs=3, lr=0.005, verbose=False)
+    small = quantize(net, x[:200])
+    exact, found = net.predict(x[400:700]).argmax(axis=1), small.predict(x[400:700]).argmax(axis=1)
+    assert (exact == y[400:700]).mean() > 0.85
+    assert abs((exact == y[400:700]).mean() - (found == y[400:700]).mean()) < 0.02
+    assert (exact == found).mean() > 0.97
+    assert small.nbytes < 0.27 * small.floats  # a quarter, scales and tables
+    report = small.report(net, x[400:450])
+    assert [layer.name for layer in report][:3] == ["0 Conv2d", "1 ReLU", "2 MaxPool2d"]
+    assert all(layer.steps < 1.0 and layer.largest < 8 * layer.step for layer in report)
+    assert report[2].largest <= report[1].largest  # the largest of codes is exact
+
+
+CONVOLUTIONS = [
+    (nn.Conv1d(3, 4, 3), (8,)),
+    (nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2), (7, 7)),
+    (nn.Conv2d(2, 4, 3, padding="same", dilation=2, bias=False), (9, 9)),
+    (nn.Conv2d(2, 4, 3, padding=1, padding_mode="reflect"), (6, 6)),
+]
+
+
+@pytest.mark.parametrize(("layer", "size"), CONVOLUTIONS, ids=lambda v: str(v)[:80])
+def test_convolutions_are_whole_numbers_with_a_scale_a_channel(layer, size):
+    rng = np.random.default_rng(0)
+    with fathom.seed(0):
+        layer.reset_parameters()
+    layer.weight.value()[0] *= 50.0  # a channel with a range of its own
+    x = rng.uniform(-1, 1, (5, layer.in_channels, *size)).astype(np.float32)
+    net = nn.Sequential(layer)
+    small = quantize(net, x)
+    made, q = small.layers[0], small.grid.quantize(x)
+    assert made.weight.dtype == np.int8 and made.bias.dtype == np.int32
+    assert (np.abs(made.weight).reshape(len(made.weight), -1).max(axis=1) == 127).all()
+    assert made.scales[0] > 20 * made.scales[1:].max()
+    sums = made.sums(q.astype(np.float64) - small.grid.zero_point)
+    assert (sums == np.rint(sums)).all() and np.abs(sums).max() < 2**31
+    error = np.abs(small.predict(x) - net.predict(x))
+    wide = (slice(None), slice(1, None))  # of the small channels: steps are those of the tensor
+    assert error.max() < 3 * made.grid_out.scale
+    assert error[wide].max() < 0.51 * made.grid_out.scale + 0.05
+
+
+def test_mean_pooling_is_rounded_and_other_poolings_are_not():
+    x = np.random.default_rng(0).uniform(-1, 2, (4, 2, 6, 6)).astype(np.float32)
+    for layer, most in (
+        (nn.AvgPool2d(2), 0.5), (nn.AvgPool2d(3, 1, padding=1), 0.5), (nn.MaxPool2d(2), 0.0),
+        (nn.MaxPool2d(3, padding=1), 0.0), (nn.GlobalAvgPool(), 0.5),
+    ):  # fmt: skip
+        small = quantize(nn.Sequential(layer), x)
+        on_grid = small.grid.dequantize(small.grid.quantize(x))
+        exact = layer(fathom.tensor(on_grid)).value()
+        rest = np.abs(small.predict(x) - exact).max()
+        assert rest <= most * small.grid.scale * (1 + 1e-6) + 1e-12
+
+
 def test_what_cannot_be_quantized():
     x = np.ones((3, 4), np.float32)
     with pytest.raises(FathomError, match="takes a Sequential"):

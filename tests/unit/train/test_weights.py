@@ -325,3 +325,82 @@ class TestPenalty:
             train.penalty.ElasticNet(l1=-1)
         with pytest.raises(ArgumentError, match="strength"):
             train.penalty.ProximalL1(-1)
+
+
+class TestByName:
+    """What `fit` takes by name: as a text, as a mapping, and as the object they stand for."""
+
+    @pytest.mark.parametrize(
+        ("named", "made"),
+        [
+            ("adamw:weight_decay=0.25", lambda p: optim.AdamW(p, lr=0.02, weight_decay=0.25)),
+            ({"name": "sgd", "momentum": 0.5}, lambda p: optim.SGD(p, lr=0.02, momentum=0.5)),
+            ("sam:base=adam,rho=0.1", lambda p: optim.SAM(optim.Adam(p, lr=0.02), rho=0.1)),
+            ("lookahead:k=2", lambda p: optim.Lookahead(optim.SGD(p, lr=0.02), k=2)),
+        ],
+        ids=["adamw", "sgd", "sam", "lookahead"],
+    )
+    def test_optimizers(self, named, made):
+        net = model()
+        fitted(net, optimizer=made(net.parameters()), lr=None)
+        assert same(fitted(optimizer=named)[0], net)
+
+    def test_schedules(self):
+        net = model()
+        moved = optim.Adam(net.parameters(), lr=0.02)
+        fitted(net, optimizer=moved, lr=None, schedule=lr_scheduler.StepLR(moved, 1, 0.5))
+        for named in ("step:step_size=1,gamma=0.5", {"name": "step", "step_size": 1, "gamma": 0.5}):
+            assert same(fitted(schedule=named)[0], net)
+
+    @pytest.mark.parametrize("named", ["noise:std=0.2", {"name": "noise", "std": 0.2},
+                                       ["noise:std=0.2"], [train.augment.Noise(0.2)]])  # fmt: skip
+    def test_augmentation(self, named):
+        wanted, _ = fitted(augment=train.augment.Noise(0.2))
+        assert same(fitted(augment=named)[0], wanted)
+
+    def test_mixing_knows_the_classes(self):
+        wanted, _ = fitted(augment=train.augment.MixUp(2, 0.5))
+        assert same(fitted(augment="mixup:alpha=0.5")[0], wanted)
+
+    @pytest.mark.parametrize(
+        ("named", "options"),
+        [
+            ("l1:strength=0.01", {"penalty": train.penalty.ElasticNet(l1=0.01)}),
+            ({"name": "l2", "strength": 0.01}, {"penalty": train.penalty.ElasticNet(l2=0.01)}),
+            ("proximal_l1:strength=0.1", {"callbacks": [train.penalty.ProximalL1(0.1)]}),
+        ],
+        ids=["l1", "l2", "proximal"],
+    )
+    def test_penalties(self, named, options):
+        assert same(fitted(penalty=named)[0], fitted(**options)[0])
+        assert not same(fitted(penalty=named)[0], fitted()[0])
+
+    @pytest.mark.parametrize(
+        ("options", "text"),
+        [
+            ({"optimizer": "adam:betaz=1"}, "did you mean 'betas'"),
+            ({"optimizer": "adam:lr=1"}, "lr is given twice"),
+            ({"optimizer": {"nam": "adam"}}, "the key 'name'"),
+            ({"schedule": "cosin"}, "did you mean 'cosine'"),
+            ({"schedule": "step:steps=1"}, "schedule 'step'"),
+            ({"augment": "mixpu"}, "did you mean 'mixup'"),
+            ({"augment": "noise:sdt=1"}, "did you mean 'std'"),
+            ({"augment": 3}, "a function or names"),
+            ({"penalty": "l3"}, "unknown penalty 'l3'"),
+            ({"penalty": "l1:strength=-1"}, "must be a number >= 0"),
+            ({"penalty": "l1:strength=big"}, "must be a number >= 0"),
+            ({"penalty": 3}, "a function or a name"),
+            ({"metrics": ["acuracy"]}, "did you mean 'accuracy'"),
+        ],
+    )
+    def test_mistakes(self, options, text):
+        with pytest.raises(ArgumentError, match=text):
+            fitted(**options)
+
+
+def test_moved_copies():
+    images = np.arange(8.0).reshape(2, 2, 2)
+    x, y = train.augment.with_moved_copies(images, np.array([4, 5]), part=0.5)
+    assert y.tolist() == [4, 5] * 5 and np.array_equal(x[:2], images)
+    np.testing.assert_allclose(x[2], 0.5 * images[0] + 0.5 * np.array([[0, 0], [0, 2]]))  # right
+    np.testing.assert_allclose(x[6], 0.5 * images[0] + 0.5 * np.array([[0, 0], [0, 1]]))  # down
