@@ -100,6 +100,33 @@ class Compiled:
                     return entry.run(leaves)
         return self.trace(key, args, keywords).run(leaves)
 
+    def epoch(self, *data: Any, batch_size: int, order: Any = None) -> Any:
+        """The function on every mini-batch of `data`; its results stacked along a new first axis.
+
+        data : tensors or arrays with the same number of rows; the function gets `batch_size`
+            rows of each, the last time those that are left.
+        order : numbers of the rows to take, in order (a permutation, say); all by default.
+
+        Where the plan is native throughout, this is one call without Python in it: parameters
+        and optimizer state change in place, and options (a learning rate) are those at the
+        beginning.
+
+        >>> import fathom
+        >>> double = fathom.compile(lambda x: (2 * x).sum())
+        >>> double.epoch(fathom.tensor([[1.0], [2.0], [3.0], [4.0]]), batch_size=2)
+        tensor([ 6., 14.])
+        """
+        from fathom.compile.epoch import run
+
+        return run(self, data, batch_size, order)
+
+    def entry(self, *args: Any) -> Entry:
+        """The plan for these arguments, made if there is none."""
+        leaves: list[Any] = []
+        key = (_flatten(args, leaves), (), MODE.get().grad)
+        found = next((e for e in self._entries.get(key, ()) if e.holds()), None)
+        return self.trace(key, args, {}) if found is None else found
+
     def trace(self, key: Any, args: Any, keywords: Any) -> Entry:
         """Make the plan for arguments that no plan fits."""
         known = self._entries.setdefault(key, [])
@@ -168,7 +195,8 @@ class Entry:
         self.counters = plan.counters
         inputs = plan.inputs()
         scalars = [v for v in inputs if v.kind == "scalar"]
-        self.scalars = book.function([v.origin.text for v in scalars])
+        self.book, self.texts = book, [v.origin.text for v in scalars]
+        self.scalars = book.function(self.texts)
         self.holds = book.guard(plan.guards)
         self._guards = [(text, book.guard([text])) for text in plan.guards]
         self.places = [
@@ -183,7 +211,8 @@ class Entry:
             from fathom.compile.native.program import Program
 
             self.program = Program(plan)
-            self.run = make(self.program, plan, self.scalars, self._rebuilt, self.site)
+            self.run = make(self.program, plan, self.scalars, self.rebuilt, self.site)
+            self.turns: Any = None  # of `epoch`, made when it is first called
         else:
             self.run = self._run
             self.run_plan = numpy_backend.program(plan).function()
@@ -194,7 +223,7 @@ class Entry:
         """The guards that do not hold now."""
         return [text for text, check in self._guards if not check()]
 
-    def _rebuilt(self, results: list[Any]) -> Any:
+    def rebuilt(self, results: list[Any]) -> Any:
         return _rebuild(self.tree, results)
 
     def _run(self, leaves: list[Any]) -> Any:

@@ -9,7 +9,10 @@ traced step only: it becomes a guard.
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
+
+import numpy as np
 
 from fathom.engine.errors import GraphError
 
@@ -168,6 +171,22 @@ class ScalarBook:
         """`() -> tuple of numbers`, in the order of the texts."""
         body = ", ".join(texts) + ("," if texts else "")
         return self._compile(f"lambda: ({body})")
+
+    def turns(self, texts: list[str], count: int, counters: Any) -> Any:
+        """The numbers of `count` calls in a row, worked out at once: (count, len(texts)).
+
+        counters : lists of which every element grows by one with each call.
+        """
+        steps = np.arange(count)
+        space: dict[str, Any] = {"sqrt": np.sqrt, **self.sources}
+        for counts, _ in counters:
+            for name, holder in self.sources.items():
+                if getattr(holder, "steps", None) is counts:
+                    space[name] = SimpleNamespace(steps=[c + steps for c in counts])
+        out = np.empty((count, len(texts)))
+        for i, text in enumerate(texts):
+            out[:, i] = eval(text, space)  # our own text
+        return out
 
     def guard(self, texts: list[str]) -> Any:
         """`() -> bool`: whether every guard holds."""

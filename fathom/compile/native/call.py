@@ -47,6 +47,17 @@ def make(
     return _Writer(program, plan, scalars, rebuild, site).function()
 
 
+def binder(program: Program, plan: Plan) -> Callable[[], None]:
+    """A function that looks up where all implicit inputs lie now."""
+    writer = _Writer(program, plan, None, None, (make.__code__, 0))
+    for n, i in program.given:
+        value = plan.inputs()[i]
+        if value.kind != "argument":
+            writer.lines += writer.read(value)
+            writer.lines.append(f"if v is not bound[{n}]: bind({n}, v)")
+    return writer.made("()")
+
+
 class _Writer:
     def __init__(self, program: Program, plan: Plan, scalars: Any, rebuild: Any, site: Site) -> None:
         self.program, self.plan = program, plan
@@ -70,9 +81,12 @@ class _Writer:
         for action in self.program.actions:
             self.lines.append(f"{self.name(action)}()")
         self.effects()
-        text = "def call(leaves):\n    " + "\n    ".join(self.lines)
+        return self.made("(leaves)")
+
+    def made(self, signature: str) -> Callable[..., Any]:
+        text = f"def call{signature}:\n    " + "\n    ".join([*self.lines, "pass"])
         exec(compile(text, "<fathom call>", "exec"), self.space)  # our own text
-        call: Callable[[list[Any]], Any] = self.space["call"]
+        call: Callable[..., Any] = self.space["call"]
         return call
 
     def inputs(self) -> None:

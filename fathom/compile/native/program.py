@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fathom.compile.lower import lower
-from fathom.compile.native import vecmath
+from fathom.compile.native import custom, epoch, vecmath
 from fathom.compile.native.elements import TYPES
 from fathom.compile.native.engine import Compiler
 from fathom.compile.native.gemm import Product, generate
@@ -107,7 +107,8 @@ class Program:
     """A compiled plan: where everything lies, and the actions that run it in order."""
 
     def __init__(self, plan: Plan) -> None:
-        given = {v: i for i, v in enumerate(plan.inputs())}
+        self.original = plan.inputs()
+        given = {v: i for i, v in enumerate(self.original)}
         self.plan = optimize(lower(copy_of(plan)))
         self.schedule: Schedule = schedule(self.plan)
         self.places = self.schedule.places
@@ -129,6 +130,9 @@ class Program:
         self.declarations: set[str] = set()
         self.parts: list[Any] = []  # names of native functions, and host units
         self._assemble()
+        self.repeats = epoch.possible(self)
+        if self.repeats:
+            self.texts.append(epoch.text(self))
         self._compile()
         self._bind()
 
@@ -239,6 +243,8 @@ class Program:
             return self._loops(unit)
         if unit.kind == "product":
             return self._product(unit.steps[0])
+        if unit.kind == "custom":
+            return custom.emit(self, unit.steps[0])
         if unit.kind == "join":
             step = unit.steps[0]
             spots = pieces(step, self.places[step.out])
@@ -420,6 +426,17 @@ class Program:
             array = self._contiguous(n, array)
         self.bound[n] = array
         self.table[FIRST + n] = array.__array_interface__["data"][0]
+
+    def number_order(self) -> list[int]:
+        """Which of the plan's numbers stands in each place of the table."""
+        scalars = [i for i, v in enumerate(self.original) if v.kind == "scalar"]
+        return [scalars.index(i) for _, i in self.given_numbers]
+
+    def forget_arguments(self) -> None:
+        """Look up the arguments anew at the next call."""
+        for n, value in enumerate(self.arrays):
+            if value.kind == "argument":
+                self.bound[n] = None
 
     def _lend(self, slot: int, array: Any) -> None:
         self.table[slot] = array.__array_interface__["data"][0]

@@ -1,0 +1,108 @@
+"""A whole epoch of a compiled step: one native call where that is possible, a loop elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fathom.engine.errors import ArgumentError, ShapeError
+from fathom.engine.tensor import Tensor
+
+if TYPE_CHECKING:
+    from fathom.compile.function import Compiled, Entry
+
+
+def run(compiled: Compiled, data: tuple[Any, ...], batch_size: int, order: Any) -> Any:
+    """The step on every mini-batch of `data`; what it returns, stacked along a new first axis."""
+    arrays = [np.ascontiguousarray(d.value() if isinstance(d, Tensor) else d) for d in data]
+    rows = _rows(arrays, batch_size)
+    if order is not None:
+        order = np.ascontiguousarray(order.value() if isinstance(order, Tensor) else order, np.int64)
+        if order.ndim != 1 or (order.size and not 0 <= order.min() <= order.max() < rows):
+            raise ArgumentError(f"epoch: order holds row numbers from 0 to {rows - 1}")
+        rows = len(order)
+    count, found, start = rows // batch_size, [], 0
+
+    def batch(at: int) -> list[Any]:
+        chosen = slice(at, at + batch_size) if order is None else order[at : at + batch_size]
+        return [_like(d, a[chosen]) for d, a in zip(data, arrays, strict=True)]
+
+    if count:
+        entry = compiled.entry(*batch(0))
+        if entry.native and entry.program.repeats:
+            out, made = _native(entry, count, order, arrays)
+            if made < count:
+                compiled(*batch(made * batch_size))  # raises what stopped it
+            found.append(out)
+            start = count * batch_size
+    for at in range(start, rows, batch_size):
+        found.append(_each(compiled(*batch(at))))
+    if not found:
+        raise ArgumentError("epoch: there are no rows")
+    return _joined(found)
+
+
+def _rows(arrays: list[Any], batch_size: int) -> int:
+    if not arrays or any(not a.ndim for a in arrays):
+        raise ArgumentError("epoch: give arrays whose first axis is the rows")
+    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+        raise ArgumentError(f"epoch: batch_size must be 1 or more; received {batch_size!r}")
+    if len({len(a) for a in arrays}) > 1:
+        raise ShapeError(f"epoch: arrays of {[len(a) for a in arrays]} rows; they must agree")
+    return len(arrays[0])
+
+
+def _like(given: Any, array: Any) -> Any:
+    return Tensor(array) if isinstance(given, Tensor) else array
+
+
+def _native(entry: Entry, count: int, order: Any, arrays: list[Any]) -> tuple[Any, int]:
+    """All full batches in one call; what came out, and how many were made."""
+    from fathom.compile.native.call import binder, stamp
+    from fathom.compile.native.epoch import Turns
+
+    program, plan = entry.program, entry.plan
+    if entry.turns is None:
+        entry.turns = Turns(program), binder(program, plan)
+    turns, bind = entry.turns
+    bind()
+    numbers = entry.book.turns(entry.texts, count, plan.counters)
+    numbers = np.ascontiguousarray(numbers[:, program.number_order()])
+    results = [np.empty((count, *v.shape), v.dtype) for v in program.plan.outputs]
+    data = [arrays[v.origin] for v in turns.values]
+    made = turns(program.table, numbers, count, order, data, results)
+    program.forget_arguments()
+    for counts, places in plan.counters:
+        for i in places:
+            counts[i] += made
+    stamp([t for t, _ in plan.writes if isinstance(t, Tensor)], entry.site)
+    for tensor, _ in plan.gradients:
+        tensor.grad = None
+    return entry.rebuilt(results), made
+
+
+def _each(tree: Any) -> Any:
+    """One call's results with a first axis of one."""
+    if isinstance(tree, Tensor):
+        return Tensor(tree.value()[None])
+    if isinstance(tree, np.ndarray):
+        return tree[None]
+    if isinstance(tree, (tuple, list)):
+        return type(tree)(_each(part) for part in tree)
+    if isinstance(tree, dict):
+        return {k: _each(part) for k, part in tree.items()}
+    return tree
+
+
+def _joined(found: list[Any]) -> Any:
+    first = found[0]
+    if isinstance(first, Tensor):
+        return Tensor(np.concatenate([f.value() for f in found]))
+    if isinstance(first, np.ndarray):
+        return np.concatenate(found)
+    if isinstance(first, (tuple, list)):
+        return type(first)(_joined([f[i] for f in found]) for i in range(len(first)))
+    if isinstance(first, dict):
+        return {k: _joined([f[k] for f in found]) for k in first}
+    return first
