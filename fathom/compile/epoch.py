@@ -18,7 +18,9 @@ def run(compiled: Compiled, data: tuple[Any, ...], batch_size: int, order: Any) 
     arrays = [np.ascontiguousarray(d.value() if isinstance(d, Tensor) else d) for d in data]
     rows = _rows(arrays, batch_size)
     if order is not None:
-        order = np.ascontiguousarray(order.value() if isinstance(order, Tensor) else order, np.int64)
+        order = np.ascontiguousarray(
+            order.value() if isinstance(order, Tensor) else order, np.int64
+        )
         if order.ndim != 1 or (order.size and not 0 <= order.min() <= order.max() < rows):
             raise ArgumentError(f"epoch: order holds row numbers from 0 to {rows - 1}")
         rows = len(order)

@@ -18,15 +18,18 @@ from typing import Any
 import numpy as np
 
 from fathom.compile import numpy_backend
-from fathom.compile.guards import collect
+from fathom.compile.guards import Captured, put
 from fathom.compile.passes import optimize
 from fathom.compile.plan import Plan, Value
-from fathom.compile.trace import Traced, TraceError, Tracer
+from fathom.compile.trace import AbsentGradient, Traced, Tracer
+from fathom.compile.trees import flatten, holds_stand_ins, outputs, rebuild, stand_in
 from fathom.engine.errors import ArgumentError, FathomWarning
 from fathom.engine.tensor import MODE, Tensor, mark_written, user_site
 
 BACKENDS = ("auto", "numpy", "native")
-MANY = 8  # signatures after which a warning tells what changes from call to call
+MANY = 8  # plans after which a warning tells what changes from call to call
+MOST = 64  # plans that are kept
+SMALL = 1 << 12  # elements of a captured array that is compared by its contents
 
 
 class RetraceWarning(FathomWarning):
@@ -49,7 +52,7 @@ def compile(
 
     >>> import fathom
     >>> w = fathom.nn.Parameter([1.0, 2.0])
-    >>> optimizer = fathom.optim.SGD([w], lr=0.1)
+    >>> optimizer = fathom.optim.SGD([w], lr=0.25)
     >>> @fathom.compile
     ... def step(x):
     ...     optimizer.zero_grad()
@@ -58,7 +61,7 @@ def compile(
     ...     optimizer.step()
     ...     return loss
     >>> step(fathom.tensor([0.0, 0.0])), step(fathom.tensor([0.0, 0.0]))
-    (tensor(5.), tensor(3.2000))
+    (tensor(5.), tensor(1.2500))
     """
     if function is None:
         return functools.partial(compile, backend=backend)
@@ -92,7 +95,7 @@ class Compiled:
         if mode.special is not None:  # inside another trace, a transform, or under watch
             return self.eager(*args, **keywords)
         leaves: list[Any] = []
-        key = (_flatten(args, leaves), _flatten(keywords, leaves) if keywords else (), mode.grad)
+        key = (flatten(args, leaves), flatten(keywords, leaves) if keywords else (), mode.grad)
         entries = self._entries.get(key)
         if entries is not None:
             for entry in entries:
@@ -123,17 +126,20 @@ class Compiled:
     def entry(self, *args: Any) -> Entry:
         """The plan for these arguments, made if there is none."""
         leaves: list[Any] = []
-        key = (_flatten(args, leaves), (), MODE.get().grad)
+        key = (flatten(args, leaves), (), MODE.get().grad)
         found = next((e for e in self._entries.get(key, ()) if e.holds()), None)
         return self.trace(key, args, {}) if found is None else found
 
     def trace(self, key: Any, args: Any, keywords: Any) -> Entry:
         """Make the plan for arguments that no plan fits."""
-        known = self._entries.setdefault(key, [])
-        self.traces.append(self._reason(key, known))
+        known = self._entries.get(key, [])
+        reason = self._reason(key, known)
         entry = Entry(self.eager, args, keywords, self.backend)
-        known.insert(0, entry)
+        self._entries.setdefault(key, known).insert(0, entry)
         self.plans.append(entry.plan)
+        self.traces.append(reason)
+        if len(self.plans) > MOST:
+            self._forget()
         if len(self.plans) == MANY:
             warnings.warn(
                 f"{entry.plan.name} was traced {MANY} times: " + "; ".join(self.traces[1:]),
@@ -144,30 +150,19 @@ class Compiled:
 
     def _reason(self, key: Any, known: list[Entry]) -> str:
         if known:
-            return "guards failed: " + ", ".join(known[0].failed()) 
-        return "first call" if len(self._entries) == 1 else f"new arguments {key[0]}"
+            return "guards failed: " + ", ".join(known[0].failed())
+        return f"new arguments {key[0]}" if self._entries else "first call"
+
+    def _forget(self) -> None:
+        """Drop the oldest plan."""
+        oldest = self.plans.pop(0)
+        for key, entries in list(self._entries.items()):
+            entries[:] = [e for e in entries if e.plan is not oldest]
+            if not entries:
+                del self._entries[key]
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else functools.partial(self, owner)
-
-
-def _flatten(tree: Any, leaves: list[Any]) -> Any:
-    """The hashable structure of arguments; tensors and arrays go to `leaves`."""
-    if isinstance(tree, Tensor):
-        leaves.append(tree)
-        return ("t", tree.data.shape, tree.data.dtype, tree.requires_grad)
-    if isinstance(tree, np.ndarray):
-        leaves.append(tree)
-        return ("a", tree.shape, tree.dtype)
-    if isinstance(tree, (tuple, list)):
-        return (type(tree), *[_flatten(part, leaves) for part in tree])
-    if isinstance(tree, dict):
-        return ("d", *[(k, _flatten(part, leaves)) for k, part in tree.items()])
-    try:
-        hash(tree)
-    except TypeError:
-        return ("o", id(tree))
-    return (type(tree), tree)
 
 
 class Entry:
@@ -176,19 +171,40 @@ class Entry:
     def __init__(
         self, function: Callable[..., Any], args: Any, keywords: Any, backend: str
     ) -> None:
-        tracer = Tracer()
-        collect(function, (args, keywords), tracer.book)
-        outputs: list[Value] = []
-        with tracer.open():
-            count = itertools.count()
-            stood = _stand_in((args, keywords), tracer, count)
-            returned = function(*stood[0], **stood[1])
-            self.tree = _outputs(returned, tracer, outputs)
-            name = getattr(function, "__name__", type(function).__name__)
-            self.plan = optimize(tracer.plan(outputs, name))
+        try:
+            tracer = self._trace(function, args, keywords, Tracer())
+        except AbsentGradient:
+            tracer = self._trace(function, args, keywords, Tracer(strict=True))
         code = getattr(getattr(function, "__func__", function), "__code__", None)
         self.site = (code, 0) if code is not None else user_site()
         self._bind(tracer, backend)
+
+    def _trace(self, function: Any, args: Any, keywords: Any, tracer: Tracer) -> Tracer:
+        """Run the function on stand-ins, and make the plan."""
+        captured = Captured(function, (args, keywords), tracer.book)
+        values: list[Value] = []
+        done = False
+        with tracer.open():
+            try:
+                for module in captured.modules:
+                    for parameter in module.parameters():
+                        tracer.adopt(parameter)
+                stood = stand_in((args, keywords), tracer, itertools.count())
+                returned = function(*stood[0], **stood[1])
+                self.tree = outputs(returned, tracer, values)
+                self.changed = _changes(captured, tracer, values)
+                tracer.refuse_edits()
+                name = getattr(function, "__name__", type(function).__name__)
+                self.plan = optimize(tracer.plan(values, name))
+                done = True
+            finally:
+                if not done:
+                    captured.restore()
+        for array in captured.arrays:  # Python may have gone by its contents
+            if id(array) not in tracer.arrays and array.size <= SMALL:
+                tracer.seen(array)
+        self.plan.guards = list(tracer.book.guards)
+        return tracer
 
     def _bind(self, tracer: Tracer, backend: str) -> None:
         plan, book = self.plan, tracer.book
@@ -216,15 +232,17 @@ class Entry:
         else:
             self.run = self._run
             self.run_plan = numpy_backend.program(plan).function()
-            borrowed = numpy_backend.aliases(plan)
-            self.copies = [v in borrowed for v in plan.results()]
+            self.copies = numpy_backend.copies(plan)
 
     def failed(self) -> list[str]:
         """The guards that do not hold now."""
         return [text for text, check in self._guards if not check()]
 
     def rebuilt(self, results: list[Any]) -> Any:
-        return _rebuild(self.tree, results)
+        """What the function returns; what it left in attributes is put there."""
+        for holder, key, tree in self.changed:
+            put(holder, key, rebuild(tree, results))
+        return rebuild(self.tree, results)
 
     def _run(self, leaves: list[Any]) -> Any:
         """Read the inputs, run, and bring about the effects."""
@@ -244,7 +262,8 @@ class Entry:
                 values.append(numbers[origin])
         with np.errstate(all="ignore"):
             results = self.run_plan(*values)
-        return self._finish([r.copy() if c else r for r, c in zip(results, self.copies, strict=True)])
+        own = [r.copy() if c else r for r, c in zip(results, self.copies, strict=True)]
+        return self._finish(own)
 
     def _finish(self, results: list[Any]) -> Any:
         plan, n = self.plan, len(self.plan.outputs)
@@ -266,69 +285,25 @@ class Entry:
         for counts, places in self.counters:
             for i in places:
                 counts[i] += 1
-        return _rebuild(self.tree, results)
+        return self.rebuilt(results)
 
 
-# -- arguments and results ------------------------------------------------------------------------
+def _changes(captured: Captured, tracer: Tracer, values: list[Value]) -> list[Any]:
+    """What the function has put into attributes, cells and registries: (holder, key, tree).
 
-
-def _stand_in(tree: Any, tracer: Tracer, count: Any) -> Any:
-    """The arguments with stand-ins for tensors and arrays."""
-    if isinstance(tree, Tensor):
-        stand_in = tracer.stand_in("argument", tree.value(), next(count))
-        out = Tensor(stand_in)
-        if tree.requires_grad:
-            raise TraceError(
-                "an argument of a compiled function requires grad: its history would be lost",
-                fix="pass x.detach(), or take the gradient inside with fathom.func.grad",
-            )
-        return out
-    if isinstance(tree, np.ndarray):
-        return tracer.stand_in("argument", tree, next(count))
-    if isinstance(tree, (tuple, list)):
-        parts = [_stand_in(part, tracer, count) for part in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
-    if isinstance(tree, dict):
-        return {k: _stand_in(part, tracer, count) for k, part in tree.items()}
-    return tree
-
-
-class _Place:
-    """Where a result goes in what the function returns: its number, and as what."""
-
-    def __init__(self, number: int, tensor: bool) -> None:
-        self.number, self.tensor = number, tensor
-
-
-def _outputs(tree: Any, tracer: Tracer, outputs: list[Value]) -> Any:
-    """What the function returned, with places for tensors; their values go to `outputs`."""
-    if isinstance(tree, (Tensor, np.ndarray)):
-        if isinstance(tree, Tensor) and tree.requires_grad and not tree.is_leaf:
-            if tree.node is not None and tree.node.saved is not None:
-                raise TraceError(
-                    "a compiled function returns a tensor that still waits for backward()",
-                    fix="call backward() inside, return loss.detach(), or use no_grad()",
-                )
-        outputs.append(tracer.lifted(tree).var)
-        return _Place(len(outputs) - 1, isinstance(tree, Tensor))
-    if isinstance(tree, (tuple, list)):
-        parts = [_outputs(part, tracer, outputs) for part in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
-    if isinstance(tree, dict):
-        return {k: _outputs(part, tracer, outputs) for k, part in tree.items()}
-    return tree
-
-
-def _rebuild(tree: Any, results: list[Any]) -> Any:
-    if isinstance(tree, _Place):
-        result = results[tree.number]
-        return Tensor(result) if tree.tensor else result
-    if isinstance(tree, (tuple, list)):
-        parts = [_rebuild(part, results) for part in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
-    if isinstance(tree, dict):
-        return {k: _rebuild(part, results) for k, part in tree.items()}
-    return tree
+    A tensor in the place of one that is like it is written into that one's memory.
+    """
+    found = []
+    for holder, key, before, now in captured.changes():
+        if not holds_stand_ins(now, tracer):
+            continue
+        alike = isinstance(before, Tensor) and isinstance(now, Tensor)
+        if alike and (before.shape, before.dtype) == (now.shape, now.dtype):
+            tracer.lifted(before).assign(now)
+        else:
+            found.append((holder, key, outputs(now, tracer, values, history=True)))
+        captured.put_back(holder, key, before)
+    return found
 
 
 def native_wanted() -> bool:

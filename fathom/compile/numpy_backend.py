@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from fathom.compile.passes import last_uses, may_alias
-from fathom.compile.plan import Plan, Step, Value, walk
+from fathom.compile.passes import last_uses, sources
+from fathom.compile.plan import Plan, Step, Value
 from fathom.engine.primitive import TABLE
 
 
@@ -167,12 +167,16 @@ def settled(out: Any, dtype: Any) -> Any:
     return out if out.dtype == dtype else out.astype(dtype)
 
 
-def aliases(plan: Plan) -> set[Value]:
-    """Results that may show memory which is not theirs: they are copied before they are given."""
-    inputs = set(plan.inputs())
-    borrowed = set(inputs)
+def copies(plan: Plan) -> list[bool]:
+    """For each result, whether it must be copied before it is given: what may show memory that
+    is not its own, and what is given twice."""
+    borrowed = set(plan.inputs())
     for step in plan.steps:
-        source = step.args[0] if step.args else None
-        if may_alias(step) and isinstance(source, Value):
+        if sources(step):
             borrowed.update(step.outs)
-    return {v for v in walk(plan.results()) if v in borrowed}
+        borrowed.update(step.outs[1:])  # parts may show each other
+    found = []
+    for v in plan.results():
+        found.append(v in borrowed)
+        borrowed.add(v)
+    return found

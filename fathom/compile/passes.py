@@ -32,6 +32,7 @@ def rewire(plan: Plan, new: dict[Value, Any]) -> None:
     for step in plan.steps:
         step.args = tuple(of(a) for a in step.args)
         step.params = replace(step.params, of)
+        step.shows = tuple(v for v in map(of, step.shows) if isinstance(v, Value))
     plan.outputs = [of(v) for v in plan.outputs]
     plan.writes = [(t, of(v)) for t, v in plan.writes]
     plan.checks = [(of(v), error) for v, error in plan.checks]
@@ -127,15 +128,14 @@ def last_uses(plan: Plan) -> list[list[Value]]:
         for v in (*step.outs, *step.inputs()):
             if v.kind == "computed":
                 last[v] = i
-    for step in reversed(plan.steps):  # a view lives in the memory of its first argument
-        source = step.args[0] if step.args else None
-        if may_alias(step) and isinstance(source, Value) and source in last:
-            last[source] = max(last[source], *(last[v] for v in step.outs))
+    for step in reversed(plan.steps):  # a view lives in the memory of an argument
+        for source in sources(step):
+            if source in last:
+                last[source] = max(last[source], *(last[v] for v in step.outs))
     kept = set(plan.results())
     for step in reversed(plan.steps):
-        source = step.args[0] if step.args else None
-        if may_alias(step) and kept & set(step.outs) and isinstance(source, Value):
-            kept.add(source)
+        if kept & set(step.outs):
+            kept.update(sources(step))
     dying: list[list[Value]] = [[] for _ in plan.steps]
     for v, i in last.items():
         if v not in kept:
@@ -146,6 +146,13 @@ def last_uses(plan: Plan) -> list[list[Value]]:
 def may_alias(step: Step) -> bool:
     """Whether the result may show the memory of the first argument."""
     return step.primitive.view or step.primitive.name in ("astype", "clone", "reshape", "getitem")
+
+
+def sources(step: Step) -> set[Value]:
+    """The arguments whose memory a result may show: by its nature, or as it was when traced."""
+    first = step.args[:1] if may_alias(step) else ()
+    every = step.args if not step.primitive.listed else first
+    return {v for v in (*every, *step.shows) if isinstance(v, Value)}
 
 
 def constants(step: Step) -> list[Any]:

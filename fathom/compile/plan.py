@@ -70,6 +70,7 @@ class Step:
     extra: tuple[Value | None, ...] | None = None
     single: bool = True
     site: Site | None = None
+    shows: tuple[Value, ...] = ()  # arguments whose memory a result may show
 
     @property
     def out(self) -> Value:
@@ -81,8 +82,11 @@ class Step:
 
     @property
     def effect(self) -> bool:
-        """Whether it does more than compute: a random draw moves its stream."""
-        return self.primitive.name == "draw"
+        """Whether it does more than compute: a random draw moves its stream, a check raises."""
+        primitive = self.primitive
+        return not primitive.listed and (
+            primitive.name == "draw" or primitive.name.startswith("check_")
+        )
 
 
 def walk(tree: Any) -> Iterator[Any]:

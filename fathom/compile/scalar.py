@@ -21,6 +21,7 @@ class Scalar:
     """A number with the expression that gives it; arithmetic makes larger expressions."""
 
     __slots__ = ("book", "text", "value")
+
     def __init__(self, text: str, value: float, book: ScalarBook) -> None:
         self.text = text
         self.value = value
@@ -61,6 +62,9 @@ class Scalar:
 
     def __rtruediv__(self, other: Any) -> Any:
         return self._binary(other, "/", True)
+
+    def __mod__(self, other: Any) -> Any:
+        return self._binary(other, "%", False)
 
     def __pow__(self, other: Any) -> Any:
         return self._binary(other, "**", False)
@@ -129,7 +133,7 @@ class Scalar:
 
 _COMPUTE: dict[str, Any] = {
     "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b,
-    "/": lambda a, b: a / b, "**": lambda a, b: a**b, "==": lambda a, b: a == b,
+    "/": lambda a, b: a / b, "**": lambda a, b: a**b, "%": lambda a, b: a % b, "==": lambda a, b: a == b,
     "!=": lambda a, b: a != b, "<": lambda a, b: a < b, "<=": lambda a, b: a <= b,
     ">": lambda a, b: a > b, ">=": lambda a, b: a >= b,
 }  # fmt: skip

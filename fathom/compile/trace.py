@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
+from fathom.compile.by_value import operation
 from fathom.compile.plan import Plan, Step, Value, replace
 from fathom.compile.scalar import Scalar, ScalarBook
-from fathom.engine.errors import FathomError, GraphError
+from fathom.compile.traced import Traced, TraceError
+from fathom.engine.errors import FathomError
 from fathom.engine.levels import interpret
-from fathom.engine.primitive import Extra, Primitive, edges, kept, node_of, retry, settle
+from fathom.engine.primitive import Extra, Primitive, apply, edges, kept, node_of, retry, settle
 from fathom.engine.random import current
 from fathom.engine.tensor import (
     MODE,
@@ -31,131 +33,8 @@ from fathom.engine.tensor import (
 )
 
 
-class TraceError(GraphError):
-    """A step does something that a plan cannot repeat, such as branching on a value."""
-
-
-def asked(what: str) -> TraceError:
-    """The error for Python that wants a value where a plan has none."""
-    return TraceError(
-        f"{what} at {describe_site(user_site(3))}: a compiled step has no values yet, and what "
-        "Python does with one would not be repeated",
-        fix="use fathom.where for a choice, return what you want to see, or leave that line "
-        "outside of the compiled function",
-    )
-
-
-class Traced(Tensor):
-    """The stand-in for an array. Operations on it are noted; its values cannot be had.
-
-    It is written in place as an array is: the object stays, what it stands for changes.
-    """
-
-    traced = True
-
-    def __init__(self, tracer: Tracer, var: Value, base: Traced | None = None) -> None:
-        self.tracer = tracer
-        self.var = var
-        self.base = base  # whose memory it shows, if it is a view
-        self.edits = 0  # in-place edits so far
-        self.seen = 0 if base is None else base.edits
-
-    data = property(lambda self: self)  # type: ignore[assignment]
-    shape = property(lambda self: self.var.shape)  # type: ignore[assignment]
-    dtype = property(lambda self: self.var.dtype)  # type: ignore[assignment]
-    ndim = property(lambda self: len(self.var.shape))  # type: ignore[assignment]
-    size = property(lambda self: self.var.size)  # type: ignore[assignment]
-
-    def storage(self) -> Traced:
-        return self
-
-    def detach(self) -> Traced:
-        return self
-
-    def copy(self) -> Traced:
-        return Traced(self.tracer, self.var)
-
-    clone = copy
-
-    def __repr__(self) -> str:
-        return f"Traced({self.var.dtype}{list(self.var.shape)})"
-
-    def value(self) -> Any:
-        raise asked("the values of a tensor are asked for")
-
-    def __bool__(self) -> bool:
-        raise asked("Python asks whether a tensor is true")
-
-    def item(self) -> Any:
-        raise asked("item()")
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        raise asked("NumPy wants the values of a tensor")
-
-    numpy = tolist = __float__ = __int__ = __index__ = item
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        raise asked("a copy of the values of a tensor")
-
-    def assign(self, new: Any) -> None:
-        """Take over other contents, as writing into an array does."""
-        if self.base is not None:
-            raise TraceError(
-                f"in-place edit of a view at {describe_site(user_site(2))}",
-                fix="write it out of place: y = x + 1, or edit the whole tensor",
-            )
-        new = self.tracer.lifted(new)
-        if new.dtype != self.dtype:
-            new = new.astype(self.dtype)
-        if new.shape != self.shape:
-            from fathom.engine.primitive import TABLE
-
-            new = TABLE["broadcast_to"](new, shape=self.shape)
-        self.var = new.var
-        self.edits += 1
-
-    def fill(self, number: Any) -> None:
-        """The same number everywhere, as ndarray.fill does."""
-        self.assign(number)
-
-    def current(self) -> Value:
-        """What it stands for now; a view of memory that was edited since is refused."""
-        if self.base is not None and (self.base.edits != self.seen or self.base.base is not None):
-            self.base.current()
-            if self.base.edits != self.seen:
-                raise TraceError(
-                    f"a view is used at {describe_site(user_site(3))} after the memory it shows "
-                    "was edited in place",
-                    fix="make the view again after the edit",
-                )
-        return self.var
-
-    def __array_function__(self, function: Any, types: Any, args: Any, keywords: Any) -> Any:
-        """np.where, np.clip, ...: the operation of that name."""
-        import fathom.ops
-
-        if function in (np.shape, np.ndim, np.size):
-            return getattr(args[0], function.__name__)
-        operation = getattr(fathom.ops, function.__name__, None)
-        if not callable(operation):
-            raise asked(f"np.{function.__name__} of a tensor")
-        out = keywords.pop("out", None)
-        result = operation(*args, **keywords)
-        if out is None:
-            return result
-        out.assign(result)
-        return out
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
-        out = keywords.pop("out", None)
-        result = Tensor.__array_ufunc__(self, ufunc, method, *inputs, **keywords)  # type: ignore[attr-defined]
-        if out is None:
-            return result
-        target = out[0]
-        if not isinstance(target, Traced):
-            target = self.tracer.array(target)
-        target.assign(result)
-        return target
+class AbsentGradient(BaseException):
+    """Python looked at a gradient that is None: the step is traced anew, where it is None."""
 
 
 class Adopted:
@@ -171,7 +50,13 @@ class Adopted:
 
     def untouched(self, grad: Any) -> bool:
         """Whether a gradient is the one the step was entered with."""
-        return grad is self.grad_in and (grad is None or grad.var is self.grad_before)
+        if grad is self.grad_in:
+            return grad is None or grad.var is self.grad_before
+        return grad is self.grad  # one that was met as a tensor of its own
+
+    def written(self) -> bool:
+        """Whether the step has changed it so far."""
+        return self.stand_in.var is not self.before
 
     def restore(self) -> None:
         t = self.tensor
@@ -179,10 +64,23 @@ class Adopted:
         t.edge, t.requires_grad = self.edge, self.requires_grad
 
 
+class Memory:
+    """The array a tensor had when it was met; another one must be alike."""
+
+    def __init__(self, tensor: Tensor, data: Any) -> None:
+        self.tensor, self.data = tensor, data
+        self.shape, self.dtype = data.shape, data.dtype
+
+    def fits(self) -> bool:
+        """Whether what the tensor holds now has the same shape and dtype."""
+        self.data = self.tensor.data
+        return bool(self.data.shape == self.shape and self.data.dtype == self.dtype)
+
+
 class Tracer:
     """One trace: the steps so far, the stand-ins, and examples of all values."""
 
-    def __init__(self) -> None:
+    def __init__(self, strict: bool = False) -> None:
         self.steps: list[Step] = []
         self.examples: dict[Value, Any] = {}
         self.adopted: dict[int, Adopted] = {}
@@ -194,13 +92,18 @@ class Tracer:
         self.parts: dict[tuple[int, str, int], Traced] = {}
         self.checks: list[tuple[Value, Callable[[], Exception]]] = []
         self.absent: dict[Value, Tensor] = {}  # gradients that were None at the beginning
+        self.strict = strict  # such gradients stay None, and the plan holds for None only
+        self.random = current()
+        self.arguments: list[tuple[Traced, Value]] = []
+        self.counts: dict[str, int] = {}
+        self.over = False
 
     # -- running ------------------------------------------------------------------------
 
     @contextmanager
     def open(self) -> Iterator[None]:
         """Trace what runs inside; afterwards everything is as it was."""
-        mode, state = MODE.get(), current().state_dict()
+        mode, streams = MODE.get(), self.random.streams()
         if mode.tracer is not None or mode.watch is not None:
             raise TraceError("a compiled function is traced inside another trace or watch")
         token = MODE.set(mode._replace(watch=self.watch, special=interpret, tracer=self))
@@ -208,9 +111,19 @@ class Tracer:
             yield
         finally:
             MODE.reset(token)
-            current().load_state_dict(state)
+            self.over = True
+            self.random.rewind(streams)
             for held in self.adopted.values():
                 held.restore()
+
+    def at_work(self) -> None:
+        """Refuse stand-ins that outlived their trace."""
+        if self.over:
+            raise TraceError(
+                f"a tensor at {describe_site(user_site(3))} was left behind by a step that was "
+                "compiled: it has no values",
+                fix="return it from the compiled function",
+            )
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -249,6 +162,21 @@ class Tracer:
         self.examples[var] = array
         return Traced(self, var)
 
+    def argument(self, array: Any, number: int) -> Traced:
+        """The stand-in for an argument."""
+        found = self.stand_in("argument", array, number)
+        self.arguments.append((found, found.var))
+        return found
+
+    def refuse_edits(self) -> None:
+        """Arguments that were written in place: the caller would not see it."""
+        for stand_in, before in self.arguments:
+            if stand_in.var is not before:
+                raise TraceError(
+                    f"argument {before.origin} of a compiled function is edited in place",
+                    fix="return the new value, or let the function close over the tensor",
+                )
+
     def adopt(self, tensor: Tensor) -> None:
         """Put stand-ins in the place of a tensor's memory and of its gradient."""
         if tensor.traced or tensor.level or isinstance(tensor.data, Tensor):
@@ -256,16 +184,53 @@ class Tracer:
         stand_in = self.stand_in("state", tensor.data, tensor)
         grad = None
         if tensor.requires_grad and tensor.is_leaf:
-            entry = tensor.grad
-            example = np.zeros_like(tensor.data) if entry is None else entry.value()
-            grad = self.stand_in("gradient", example, tensor)
+            grad = self._gradient_at_entry(tensor)
+        entry = tensor.grad
         self.adopted[id(tensor)] = Adopted(tensor, stand_in, grad)
-        if grad is not None and tensor.grad is None:
-            self.absent[grad.var] = tensor
-        tensor.data, tensor.grad = stand_in, grad
+        tensor.data = stand_in
+        if entry is None or grad is not None:
+            tensor.grad = grad
+        name = self.book.source(tensor, "p")
+        memory = self.book.source(Memory(tensor, self.adopted[id(tensor)].data), "memory")
+        self.book.guards[f"({name}.data is {memory}.data or {memory}.fits())"] = None
         if tensor.is_leaf:
-            name = self.book.source(tensor, "p")
             self.book.guards[f"{name}.requires_grad is {tensor.requires_grad}"] = None
+
+    def _gradient_at_entry(self, tensor: Tensor) -> Traced | None:
+        """The stand-in for the gradient that a leaf comes with.
+
+        Whether there is one is left open as long as nobody asks: a step that sets it to None
+        first, or adds to it, serves both cases.
+        """
+        entry, name = tensor.grad, self.book.source(tensor, "p")
+        if entry is None:
+            if self.strict:
+                self.book.guards[f"{name}.grad is None"] = None
+                return None
+            zeros = np.broadcast_to(np.zeros((), tensor.dtype), tensor.shape)
+            grad = self.stand_in("gradient", zeros, tensor)
+            self.absent[grad.var] = tensor
+            return grad
+        if isinstance(entry.data, Tensor):  # met before as a tensor of its own
+            self.book.guards[f"{name}.grad is {self.book.source(entry, 'o')}"] = None
+            return None
+        return self.stand_in("gradient", entry.value(), tensor)
+
+    def seen(self, x: Any) -> Any:
+        """The values of something captured, for Python to go by: the plan holds for them only."""
+        if not isinstance(x, (Tensor, np.ndarray)):
+            return np.asarray(x)
+        held = self.adopted.get(id(x))
+        if held is None:
+            found = x.value() if isinstance(x, Tensor) else x
+        elif x.requires_grad or held.written() or x.storage() is not held.stand_in:
+            found = held.stand_in.value()  # says that it has none
+        else:
+            found = held.data
+        name, kept = self.book.source(x, "o"), self.book.source(found.tobytes(), "k")
+        memory = f"{name}.value()" if isinstance(x, Tensor) else name
+        self.book.guards[f"{memory}.tobytes() == {kept}"] = None
+        return found
 
     def gradient(self, tensor: Tensor) -> Traced | None:
         """The gradient a step has given a tensor; None if it is as it was before and was None."""
@@ -371,6 +336,8 @@ class Tracer:
                 return self.lifted(args[1]).copy(), None
         bases = [a if isinstance(a, Traced) else _storage(a) for a in args]
         lifted = tuple(self.lift(a) for a in args)
+        if not self.absent.keys().isdisjoint(v for v in lifted if isinstance(v, Value)):
+            raise AbsentGradient
         given = replace(params, lambda p: self.lift(p) if _dynamic(p) else p)
         examples = [self.examples.get(v, v) if isinstance(v, Value) else v for v in lifted]
         settings = replace(given, lambda p: self.examples[p] if isinstance(p, Value) else p)
@@ -388,6 +355,7 @@ class Tracer:
         if not primitive.casts:
             arrays = [settle(o, examples) for o in arrays]
         step = Step(primitive, lifted, given, (), None, single, user_site(2))
+        step.shows = shown([*arrays, *(left or ())], lifted, examples)
         base = bases[0] if primitive.view and isinstance(bases[0], Traced) else None
 
         def noted(array: Any) -> Traced:
@@ -412,10 +380,45 @@ class Tracer:
             self.hosts[function] = Primitive(name, "general", function, casts=True, listed=False)
         return self.emit(self.hosts[function], args, params)[0]
 
-    def draw(self, stream: str, method: str, **options: Any) -> Traced:
+    def count_up(self, counter: list[int]) -> Scalar:
+        """A count that grows by one here, at each call."""
+        name = self.book.source(counter, "count")
+        taken = 1 + sum(c is counter for c, _ in self.counters)
+        self.counters.append((counter, [0]))
+        return Scalar(f"({name}[0] + {taken})", counter[0] + taken, self.book)
+
+    def counted(self, counter: Tensor) -> Scalar:
+        """A tensor that counts calls, after one was added: read by Python before each call."""
+        name = self.book.source(counter, "counter")
+        added = self.counts[name] = self.counts.get(name, 0) + 1
+        before = self.adopted[id(counter)].data
+        return Scalar(f"(float({name}.value()) + {added})", float(before) + added, self.book)
+
+    def by_value(self, function: Callable[..., Any], args: Any, params: dict[str, Any]) -> Any:
+        """Note differentiable code that is run as it is at each call."""
+        if function not in self.hosts:
+            self.hosts[function] = operation(function)
+        return apply(self.hosts[function], *args, **params)
+
+    def draw(self, stream: Any, method: str, **options: Any) -> Traced:
         """Note a random draw: made anew from the current stream at each call."""
-        out, _ = self.emit(DRAW, (), {"stream": stream, "method": method, **options})
+        if self.random.stream(stream.name) is not stream:
+            self.refuse(
+                f"a draw at {describe_site(user_site(2))} from another Random than the current one",
+                "draw from fathom.random.current(), or outside of the compiled function",
+            )
+        out, _ = self.emit(DRAW, (), {"stream": stream.name, "method": method, **options})
         return out  # type: ignore[no-any-return]
+
+    def refuse(self, what: str, fix: str) -> NoReturn:
+        """What a plan cannot repeat."""
+        raise TraceError(f"{what}: a compiled step cannot repeat it", fix=fix)
+
+    def refuse_generator(self) -> NoReturn:
+        self.refuse(
+            f"a draw with NumPy's generator at {describe_site(user_site(3))}",
+            "use uniform, normal, integers, permutation or bernoulli of the stream",
+        )
 
 
 def _draw(stream: str, method: str, **options: Any) -> Any:
@@ -427,6 +430,16 @@ def _draw(stream: str, method: str, **options: Any) -> Any:
 
 
 DRAW = Primitive("draw", "general", _draw, casts=True, listed=False)
+
+
+def shown(arrays: list[Any], values: Any, examples: list[Any]) -> tuple[Value, ...]:
+    """The arguments whose memory some result shows."""
+    return tuple(
+        v
+        for v, x in zip(values, examples, strict=True)
+        if isinstance(v, Value) and isinstance(x, np.ndarray)
+        if any(isinstance(a, np.ndarray) and np.may_share_memory(a, x) for a in arrays)
+    )
 
 
 def _storage(value: Any) -> Any:

@@ -42,11 +42,15 @@ def step(tracer: Tracer, optimizer: Any) -> None:
 
 def number(tracer: Tracer, flat: Any, i: int, live: list[int]) -> Scalar:
     """Which step this is for parameter i, counted from 1: one expression for all that agree."""
-    name, same = tracer.book.source(flat, "flat"), [k for k in live if flat.steps[k] == flat.steps[i]]
+    name = tracer.book.source(flat, "flat")
+    same = [k for k in live if flat.steps[k] == flat.steps[i]]
     taken = sum(i in places for counts, places in tracer.counters if counts is flat.steps)
     if len(same) > 1:
-        chosen = f"[{name}.steps[k] for k in {same!r}]"
-        tracer.book.guards[f"len(set({chosen})) == 1"] = None
+        if len(same) == len(flat.steps):
+            alike = f"{name}.steps.count({name}.steps[0]) == {len(same)}"
+        else:
+            alike = f"len(set([{name}.steps[k] for k in {same!r}])) == 1"
+        tracer.book.guards[alike] = None
     count = flat.steps[same[0]] + 1 + taken
     return Scalar(f"({name}.steps[{same[0]}] + {1 + taken})", count, tracer.book)
 

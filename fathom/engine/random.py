@@ -47,6 +47,8 @@ class Stream:
 
     def next(self) -> np.random.Generator:
         """The NumPy generator of the next draw; use it before calling `next` again."""
+        if (tracer := tracing()) is not None:
+            tracer.refuse_generator()
         self._start["state"]["counter"][:] = (0, 0, self.index, 0)
         self._philox.state = self._start
         self.index += 1
@@ -57,7 +59,7 @@ class Stream:
     ) -> NDArray[Any]:
         """Numbers spread evenly over [low, high)."""
         if (tracer := tracing()) is not None:
-            return tracer.draw(self.name, "uniform", shape=shape, low=low, high=high, dtype=dtype)
+            return tracer.draw(self, "uniform", shape=shape, low=low, high=high, dtype=dtype)
         draw = self.next().random(tuple(shape), dtype=_float(dtype))
         return np.asarray(low + (high - low) * draw, dtype)
 
@@ -66,26 +68,26 @@ class Stream:
     ) -> NDArray[Any]:
         """Normally distributed numbers."""
         if (tracer := tracing()) is not None:
-            return tracer.draw(self.name, "normal", shape=shape, mean=mean, std=std, dtype=dtype)
+            return tracer.draw(self, "normal", shape=shape, mean=mean, std=std, dtype=dtype)
         draw = self.next().standard_normal(tuple(shape), dtype=_float(dtype))
         return np.asarray(mean + std * draw, dtype)
 
     def integers(self, low: int, high: int, shape: Shape = ()) -> NDArray[np.int64]:
         """Whole numbers from low (included) to high (excluded)."""
         if (tracer := tracing()) is not None:
-            return tracer.draw(self.name, "integers", low=low, high=high, shape=shape)
+            return tracer.draw(self, "integers", low=low, high=high, shape=shape)
         return np.asarray(self.next().integers(low, high, tuple(shape)), np.int64)
 
     def permutation(self, n: int) -> NDArray[np.int64]:
         """The numbers 0 ... n-1 in random order."""
         if (tracer := tracing()) is not None:
-            return tracer.draw(self.name, "permutation", n=n)
+            return tracer.draw(self, "permutation", n=n)
         return self.next().permutation(n)
 
     def bernoulli(self, p: float, shape: Shape) -> NDArray[np.bool_]:
         """True with probability p."""
         if (tracer := tracing()) is not None:
-            return tracer.draw(self.name, "bernoulli", p=p, shape=shape)
+            return tracer.draw(self, "bernoulli", p=p, shape=shape)
         return self.next().random(tuple(shape), dtype=np.float32) < p
 
 
@@ -111,6 +113,16 @@ class Random:
         if name not in self._streams:
             self._streams[name] = Stream(self.seed, name)
         return self._streams[name]
+
+    def streams(self) -> dict[Stream, int]:
+        """All streams and where they stand."""
+        return {stream: stream.index for stream in self._streams.values()}
+
+    def rewind(self, streams: Mapping[Stream, int]) -> None:
+        """Put all streams where they stood; those that are new are forgotten."""
+        self._streams = {stream.name: stream for stream in streams}
+        for stream, index in streams.items():
+            stream.index = index
 
     def spawn(self, name: str) -> Random:
         """An independent `Random` for a part of the work, fixed by seed and name."""

@@ -151,7 +151,7 @@ class Tensor(TensorMethods):
                 "numpy() of a tensor that requires grad would lose its history silently",
                 fix="x.detach().numpy()",
             )
-        return self.value()
+        return self._read()
 
     def storage(self) -> Any:
         """What lies at the bottom of all levels: an ndarray, or its stand-in under trace."""
@@ -174,10 +174,16 @@ class Tensor(TensorMethods):
                 f"item() needs exactly one element; shape {self.shape} has {self.size}",
                 fix="reduce first (mean, sum), or use tolist()",
             )
-        return self.value().item()
+        return self._read().item()
 
     def tolist(self) -> Any:
-        return self.value().tolist()
+        return self._read().tolist()
+
+    def _read(self) -> Array:
+        """The values, for Python to go by; a step that is being compiled takes note."""
+        tracer = tracing()
+        found: Array = self.value() if tracer is None else tracer.seen(self)
+        return found
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         if self.requires_grad:
@@ -185,7 +191,7 @@ class Tensor(TensorMethods):
                 "an array of a tensor that requires grad would lose its history silently",
                 fix="use the function of fathom (fathom.concatenate, ...), or x.detach()",
             )
-        return np.array(self.value(), dtype, copy=copy)
+        return np.array(self._read(), dtype, copy=copy)
 
     def __dlpack__(self, **keywords: Any) -> Any:
         return self.numpy().__dlpack__(**keywords)

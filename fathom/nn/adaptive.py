@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
-from fathom.engine.tensor import Tensor, TensorLike
+from fathom.engine.tensor import Tensor, TensorLike, tracing
 from fathom.nn.checks import flag, number, positive, whole_numbers
 from fathom.nn.container import ModuleList, Sequential
 from fathom.nn.linear import Linear
@@ -94,7 +94,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
                 f"AdaptiveLogSoftmaxWithLoss: target {tuple(y.shape)} must have shape "
                 f"{tuple(x.shape[:-1])}"
             )
-        if isinstance(y, Tensor) and y.level:  # each row its own graph: every class is computed
+        if tracing() is not None or y.level:  # one graph for all rows: every class is computed
             rows: Any = self.log_prob(x)
             output: Any = gather(rows, rows.ndim - 1, y.unsqueeze(-1)).squeeze(-1)
             return ASMoutput(output, -output.mean())

@@ -8,7 +8,7 @@ import numpy as np
 
 from fathom.engine.errors import ArgumentError, AxisError, DtypeError, ShapeError
 from fathom.engine.tensor import Tensor, TensorLike
-from fathom.ops.checks import floats, raw
+from fathom.ops.checks import by_value, floats, raw
 from fathom.ops.create import as_tensor
 from fathom.ops.elementwise import where
 from fathom.ops.index import gather
@@ -43,7 +43,14 @@ def ctc_loss(
     >>> ctc_loss(uniform, [[1]], [2], [1]).exp()  # 3 of the 9 alignments
     tensor(3.)
     """
-    lp: Any = as_tensor(log_probs)
+    given = map(as_tensor, (log_probs, targets, input_lengths, target_lengths))
+    return by_value(_ctc_loss, *given, blank=blank, reduction=reduction, inf=not zero_infinity)
+
+
+def _ctc_loss(
+    lp: Any, targets: Any, input_lengths: Any, target_lengths: Any, blank: int, reduction: str,
+    inf: bool,
+) -> Tensor:  # fmt: skip
     floats("ctc_loss", lp)
     single = lp.ndim == 2
     if single:
@@ -58,7 +65,7 @@ def ctc_loss(
     labels = _labels(targets, sizes, classes, blank)
     total = _forward(lp, labels, times, sizes)
     impossible = raw(total) < 0.5 * NEVER
-    loss = where(impossible, 0.0 if zero_infinity else np.inf, -total)
+    loss = where(impossible, np.inf if inf else 0.0, -total)
     if reduction == "mean":
         loss = loss / np.maximum(sizes, 1).astype(lp.dtype)
     loss = loss.reshape(()) if single else loss

@@ -18,7 +18,7 @@ from fathom.engine.tensor import Tensor, TensorLike
 from fathom.nn import functional as F
 from fathom.nn.checks import flag, positive
 from fathom.nn.module import Module
-from fathom.ops.checks import floats
+from fathom.ops.checks import floats, on_arrays
 from fathom.ops.create import as_tensor
 
 __all__ = [
@@ -173,12 +173,13 @@ class _DropBlock(_Dropping):
             raise ShapeError(f"{name}: needs {self.layout}; received shape {a.shape}")
         if not self.training or self.p == 0.0:
             return a
-        keep = self._mask(a.shape)
-        kept = float(keep.mean())
-        return a * (keep * a.dtype.type(1.0 / kept if kept else 0.0))
+        corners = self._corners(a.shape)
+        return a * on_arrays(
+            _outside, corners, shape=a.shape, size=self.block_size, dtype=a.dtype
+        )
 
-    def _mask(self, shape: tuple[int, ...]) -> Any:
-        """True where an element stays: everything outside of the drawn blocks."""
+    def _corners(self, shape: tuple[int, ...]) -> Any:
+        """Where blocks begin."""
         size, spatial = self.block_size, shape[2:]
         if size > min(spatial):
             raise ShapeError(
@@ -188,15 +189,21 @@ class _DropBlock(_Dropping):
         counts = tuple(n - size + 1 for n in spatial)
         blocks = size**self.rank * math.prod(counts)
         share = min(1.0, self.p * math.prod(spatial) / blocks)
-        corners = current().stream("dropout").bernoulli(share, (*shape[:2], *counts))
-        dropped = np.zeros(shape, bool)
-        for start in itertools.product(range(size), repeat=self.rank):
-            inside = (slice(i, i + n) for i, n in zip(start, counts, strict=True))
-            dropped[(slice(None), slice(None), *inside)] |= corners
-        return ~dropped
+        return current().stream("dropout").bernoulli(share, (*shape[:2], *counts))
 
     def config(self) -> dict[str, Any]:
         return {"p": self.p, "block_size": self.block_size}
+
+
+def _outside(corners: Any, shape: tuple[int, ...], size: int, dtype: Any) -> Any:
+    """The factor of each element: 0 in the blocks, outside such that the mean is 1."""
+    dropped = np.zeros(shape, bool)
+    for start in itertools.product(range(size), repeat=len(shape) - 2):
+        inside = (slice(i, i + n) for i, n in zip(start, corners.shape[2:], strict=True))
+        dropped[(slice(None), slice(None), *inside)] |= corners
+    keep = ~dropped
+    kept = float(keep.mean())
+    return keep * dtype.type(1.0 / kept if kept else 0.0)
 
 
 class DropBlock1d(_DropBlock):

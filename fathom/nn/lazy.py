@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fathom.engine.errors import ArgumentError, GraphError
-from fathom.engine.tensor import Tensor
+from fathom.engine.tensor import Tensor, tracing
 from fathom.nn.parameter import Parameter
 
 __all__ = [
@@ -66,6 +66,8 @@ class UninitializedBuffer(Tensor):
 
 
 def _take_shape(tensor: Any, shape: tuple[int, ...], kind: type) -> None:
+    if (tracer := tracing()) is not None:
+        tracer.refuse("a lazy layer makes its parameters", "before you compile, " + KNOWN)
     tensor.data = np.empty(shape, tensor.dtype)
     tensor.grad = None
     tensor.__class__ = kind

@@ -16,7 +16,7 @@ from fathom.nn.checks import alike, flag, positive
 from fathom.nn.linear import Linear
 from fathom.nn.module import Module
 from fathom.nn.parameter import Parameter
-from fathom.ops.checks import raw
+from fathom.ops.checks import by_value, on_arrays, raw
 from fathom.ops.embedding import embedding
 from fathom.ops.index import take_along_axis
 from fathom.ops.reduce import mean
@@ -64,6 +64,7 @@ class MixtureOfExperts(Module):
     """
 
     builds_children = True
+    reports = ("routing",)
     routing: Routing | None
 
     def __init__(
@@ -111,29 +112,22 @@ class MixtureOfExperts(Module):
             raise ShapeError(f"MixtureOfExperts: needs (..., {self.d_model}); received {marked}")
         tokens: Any = reshape(a, (-1, self.d_model))
         probabilities: Any = F.softmax(self.router(tokens), -1)
-        chosen = np.argsort(-raw(probabilities), axis=-1, kind="stable")[:, : self.k]
+        chosen = on_arrays(_largest, probabilities, k=self.k)
         shares: Any = take_along_axis(probabilities, chosen, -1)
         if self.k > 1:
             shares = shares / sum_(shares, -1, keepdims=True)
         self._note(probabilities, chosen)
-        out: Any = tokens * 0.0
-        for expert in range(self.num_experts):
-            rows, places = np.nonzero(chosen == expert)
-            if len(rows):  # the others cost nothing
-                part = self._expert(expert, embedding(rows, tokens))
-                out = index_add(out, 0, rows, part * reshape(shares[rows, places], (-1, 1)))
+        weights = (self.weight1, self.bias1, self.weight2, self.bias2)
+        out: Any = by_value(
+            _mixture, tokens, shares, chosen, *weights, activation=self.activation
+        )
         return reshape(out, a.shape)
 
-    def _expert(self, i: int, x: Any) -> Any:
-        first, second = (None if b is None else b[i] for b in (self.bias1, self.bias2))
-        hidden = getattr(F, self.activation)(F.linear(x, self.weight1[i], first))
-        return F.linear(hidden, self.weight2[i], second)
-
     def _note(self, probabilities: Any, chosen: Any) -> None:
-        load = np.bincount(chosen.reshape(-1), minlength=self.num_experts) / max(chosen.size, 1)
+        load = on_arrays(_load, chosen, experts=self.num_experts)
         importance = mean(probabilities, 0)
         aux = sum_(importance * load.astype(probabilities.dtype)) * float(self.num_experts)
-        self.routing = Routing(chosen, load, np.array(raw(importance)), aux)
+        self.routing = Routing(chosen, load, on_arrays(np.array, importance), aux)
 
     def config(self) -> dict[str, Any]:
         return {
@@ -144,3 +138,30 @@ class MixtureOfExperts(Module):
             "activation": self.activation,
             "bias": self.bias,
         }
+
+
+def _largest(probabilities: Any, k: int) -> Any:
+    """The k experts of each token, the likeliest first."""
+    return np.argsort(-probabilities, axis=-1, kind="stable")[:, :k]
+
+
+def _load(chosen: Any, experts: int) -> Any:
+    return np.bincount(chosen.reshape(-1), minlength=experts) / max(chosen.size, 1)
+
+
+def _mixture(
+    tokens: Any, shares: Any, chosen: Any, weight1: Any, bias1: Any, weight2: Any, bias2: Any,
+    activation: str,
+) -> Any:  # fmt: skip
+    """The sum of the chosen experts' outputs, each seen only by the tokens that chose it."""
+    out: Any = tokens * 0.0
+    picked = raw(chosen)
+    for i in range(weight1.shape[0]):
+        rows, places = np.nonzero(picked == i)
+        if not len(rows):  # the others cost nothing
+            continue
+        first, second = (None if b is None else b[i] for b in (bias1, bias2))
+        hidden = getattr(F, activation)(F.linear(embedding(rows, tokens), weight1[i], first))
+        part = F.linear(hidden, weight2[i], second)
+        out = index_add(out, 0, rows, part * reshape(shares[rows, places], (-1, 1)))
+    return out

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
-from fathom.engine.tensor import Tensor, TensorLike, mark_written
+from fathom.engine.tensor import Tensor, TensorLike, mark_written, tracing
 from fathom.nn import functional as F
 from fathom.nn.checks import alike, flag, floating, number, positive
 from fathom.nn.lazy import UninitializedBuffer, buffer, parameter, settle
@@ -122,7 +122,10 @@ class _Channels(Module):
             return 0.0 if self.momentum is None else self.momentum
         seen: Any = self.num_batches_tracked
         seen.add_(1)
-        return 1.0 / float(seen) if self.momentum is None else self.momentum
+        if self.momentum is not None:
+            return self.momentum
+        tracer = tracing()
+        return 1.0 / (float(seen) if tracer is None else tracer.counted(seen))
 
     def config(self) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from fathom.engine.errors import ArgumentError, ShapeError
 from fathom.engine.primitive import TABLE, apply
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.ops.arguments import number, whole
-from fathom.ops.checks import floats, on_arrays, raw, same_shape
+from fathom.ops.checks import floats, on_arrays, same_shape
 from fathom.ops.create import as_tensor
 from fathom.ops.elementwise import (
     clip,
@@ -318,10 +318,14 @@ def _corners(name: str, boxes: Any) -> list[Any]:
     floats(name, b)
     if not b.ndim or b.shape[-1] != 4:
         raise ShapeError(f"{name}: boxes are (..., 4) as x1, y1, x2, y2; received {b.shape}")
-    values = raw(b)
-    if (values[..., 2:] < values[..., :2]).any():
-        raise ArgumentError(f"{name}: a box has x2 < x1 or y2 < y1", fix="order: x1, y1, x2, y2")
+    on_arrays(_check_order, b, name=name)
     return [b[..., i] for i in range(4)]
+
+
+def _check_order(boxes: Any, name: str) -> Any:
+    if (boxes[..., 2:] < boxes[..., :2]).any():
+        raise ArgumentError(f"{name}: a box has x2 < x1 or y2 < y1", fix="order: x1, y1, x2, y2")
+    return boxes
 
 
 def _iou(name: str, a: Any, b: Any, eps: float) -> tuple[Any, Any, Any, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from fathom.engine.primitive import Extra, apply, general
 from fathom.engine.tape import sum_to
-from fathom.ops.elementwise import greater
+from fathom.engine.tensor import Tensor
 from fathom.ops.products import swap
 from fathom.ops.shape import concatenate, reshape
 from fathom.ops.shape import stack as stack_
@@ -36,6 +36,10 @@ def _join(parts: list[Any], axis: int = -1) -> Any:
     if all(isinstance(p, np.ndarray) for p in parts):
         return np.concatenate(parts, axis=axis)
     return concatenate(parts, axis)
+
+
+def _turned(x: Any) -> Any:
+    return np.swapaxes(x, -1, -2) if isinstance(x, np.ndarray) else swap(x)
 
 
 def _steps(count: int, reverse: bool) -> Iterable[int]:
@@ -55,6 +59,8 @@ def _before(states: Any, first: Any, t: int, reverse: bool) -> Any:
 def _all_before(states: Any, first: Any, reverse: bool) -> Any:
     """The states all steps started from, (..., time, n, hidden)."""
     edge = reshape(first, (*first.shape[:-2], 1, *first.shape[-2:]))
+    if states.shape[-3] == 1:
+        return edge
     if reverse:
         return _join([states[..., 1:, :, :], edge], -3)
     return _join([edge, states[..., :-1, :, :]], -3)
@@ -107,6 +113,25 @@ def _rules(backward: Callable[..., tuple[Any, ...]], count: int) -> tuple[Callab
     return tuple(rule(i) for i in range(count))
 
 
+def _way_back(name: str, walk: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+    """A loop back through time; in a plan (`fathom.compile`) it is one step of that name.
+
+    It takes the weight and the forward pass's (..., time, n, width) first, gradients last.
+    """
+
+    def cost(w: tuple[int, ...], steps: tuple[int, ...], *others: Any, **params: Any) -> float:
+        return float(math.prod(steps[:-1]) * math.prod(w[-2:]))
+
+    primitive = general(name, walk, casts=True, cost=cost)
+
+    def run(*args: Any, **params: Any) -> tuple[Any, ...]:
+        traced = any(isinstance(a, Tensor) and a.traced for a in args)
+        found: tuple[Any, ...] = (primitive if traced else walk)(*args, **params)
+        return found
+
+    return run
+
+
 def _tangents(
     forward: Callable[..., tuple[Any, ...]], count: int
 ) -> tuple[Callable[..., Any], ...]:
@@ -154,21 +179,29 @@ def _rnn(x: Any, h: Any, w: Any, relu: bool, mask: Any, reverse: bool) -> Any:
 
 
 def _rnn_slope(h: Any, relu: bool) -> Any:
-    return greater(h, 0.0).astype(h.dtype) if relu else 1.0 - h * h
+    return (h > 0.0).astype(h.dtype) if relu else 1.0 - h * h
+
+
+def _rnn_walk(w: Any, out: Any, g: Any, relu: bool, mask: Any, reverse: bool) -> tuple[Any, ...]:
+    count = out.shape[-3]
+    dz: list[Any] = [None] * count
+    dh = None
+    for t in _steps(count, not reverse):
+        m = _at(mask, t)
+        dh = _sum(dh, _at(g, t))
+        dz[t] = _masked(dh * _rnn_slope(_at(out, t), relu), m)
+        dh = _sum(dz[t] @ w, _kept(dh, m))
+    return _stack(dz), dh
+
+
+_rnn_gradients = _way_back("rnn_backward", _rnn_walk)
 
 
 def _rnn_back(
     g: Any, out: Any, x: Any, h0: Any, w: Any, relu: bool, mask: Any, reverse: bool
 ) -> tuple[Any, ...]:
-    dz: list[Any] = [None] * x.shape[-3]
-    dh = None
-    for t in _steps(x.shape[-3], not reverse):
-        m = _at(mask, t)
-        dh = _sum(dh, _at(g, t))
-        dz[t] = _masked(dh * _rnn_slope(_at(out, t), relu), m)
-        dh = _sum(dz[t] @ w, _kept(dh, m))
-    stacked = _stack(dz)
-    return stacked, dh, _weight_gradient(stacked, out, h0, reverse)
+    dz, dh = _rnn_gradients(w, out, g, relu=relu, mask=mask, reverse=reverse)
+    return dz, dh, _weight_gradient(dz, out, h0, reverse)
 
 
 def _rnn_push(
@@ -251,17 +284,17 @@ def _gate_slopes(a: Any, hidden: int) -> Any:
     return _join([i - i * i, f - f * f, 1.0 - g * g, o - o * o])
 
 
-def _lstm_back(
-    g: Any, out: Any, x: Any, h0: Any, c0: Any, w: Any, wr: Any, mask: Any, reverse: bool
-) -> tuple[Any, ...]:
-    (gh, gc, ga), (states, cells, gates) = g, out
-    hidden = c0.shape[-1]
-    dz: list[Any] = [None] * x.shape[-3]
-    raw: list[Any] = [None] * x.shape[-3]  # before the projection: value and gradient
+def _lstm_walk(
+    w: Any, gates: Any, cells: Any, h0: Any, c0: Any, wr: Any, gh: Any, gc: Any, ga: Any,
+    mask: Any, reverse: bool,
+) -> tuple[Any, ...]:  # fmt: skip
+    hidden, count = c0.shape[-1], gates.shape[-3]
+    dz: list[Any] = [None] * count
+    raw: list[Any] = [None] * count  # before the projection: value and gradient
     dh: Any = None
     dc: Any = None
     zero = h0 * 0.0
-    for t in _steps(x.shape[-3], not reverse):
+    for t in _steps(count, not reverse):
         m, a, before = _at(mask, t), _at(gates, t), _before(cells, c0, t, reverse)
         i, f, candidate, o = _parts(a, hidden, 4)
         dh, dc = _sum(dh, _at(gh, t)), _sum(dc, _at(gc, t))
@@ -269,16 +302,25 @@ def _lstm_back(
         squashed = _tanh(f * before + i * candidate if m is not None else _at(cells, t))
         inner = live_h if wr is None else live_h @ wr
         if wr is not None:
-            raw[t] = swap(live_h) @ (o * squashed)
+            raw[t] = _turned(live_h) @ (o * squashed)
         live_c = _sum(_masked(dc, m), inner * o * (1.0 - squashed * squashed))
         da = _join([live_c * candidate, live_c * before, live_c * i, inner * squashed])
         if ga is not None:
             da = da + _at(ga, t)
         dz[t] = da * _gate_slopes(a, hidden)
         dh, dc = _sum(dz[t] @ w, _kept(dh, m)), _sum(live_c * f, _kept(dc, m))
-    stacked = _stack(dz)
-    dwr = None if wr is None else _sum(*raw)
-    return stacked, dh, dc, _weight_gradient(stacked, states, h0, reverse), dwr
+    return (_stack(dz), dh, dc) if wr is None else (_stack(dz), dh, dc, _sum(*raw))
+
+
+_lstm_gradients = _way_back("lstm_backward", _lstm_walk)
+
+
+def _lstm_back(
+    g: Any, out: Any, x: Any, h0: Any, c0: Any, w: Any, wr: Any, mask: Any, reverse: bool
+) -> tuple[Any, ...]:
+    states, cells, gates = out
+    dz, dh, dc, *dwr = _lstm_gradients(w, gates, cells, h0, c0, wr, *g, mask=mask, reverse=reverse)
+    return dz, dh, dc, _weight_gradient(dz, states, h0, reverse), *dwr
 
 
 def _lstm_push(
@@ -308,7 +350,7 @@ def _lstm_push(
 _lstm_primitive = general(
     "lstm",
     lambda x, h, c, w, mask, reverse: _lstm(x, h, c, w, None, mask, reverse),
-    vjp=_rules(lambda g, out, x, h, c, w, **p: _lstm_back(g, out, x, h, c, w, None, **p)[:4], 4),
+    vjp=_rules(lambda g, out, x, h, c, w, **p: _lstm_back(g, out, x, h, c, w, None, **p), 4),
     jvp=_tangents(
         lambda given, out, x, h, c, w, **p: _lstm_push((*given, None), out, x, h, c, w, None, **p),
         4,
@@ -375,11 +417,10 @@ def _gru(x: Any, h: Any, w: Any, b: Any, mask: Any, reverse: bool) -> Any:
     return states, gates, Extra(({},))
 
 
-def _gru_back(
-    g: Any, out: Any, x: Any, h0: Any, w: Any, b: Any, mask: Any, reverse: bool
+def _gru_walk(
+    w: Any, gates: Any, states: Any, h0: Any, gh: Any, ga: Any, mask: Any, reverse: bool
 ) -> tuple[Any, ...]:
-    (gh, ga), (states, gates) = g, out
-    hidden, count = h0.shape[-1], x.shape[-3]
+    hidden, count = h0.shape[-1], gates.shape[-3]
     dx: list[Any] = [None] * count
     dq: list[Any] = [None] * count
     dh: Any = None
@@ -400,10 +441,19 @@ def _gru_back(
         dx[t] = _join([dr, dz, dn])
         dq[t] = _join([dr, dz, _sum(dn * r, gs)])
         dh = _sum(dq[t] @ w, live * z, _kept(dh, m))
-    inner = _stack(dq)
-    db = sum_to(inner, (*b.shape[:-1], 1, 1, b.shape[-1]))
-    dw = _weight_gradient(inner, states, h0, reverse)
-    return _stack(dx), dh, dw, reshape(db, b.shape)
+    return _stack(dx), _stack(dq), dh
+
+
+_gru_gradients = _way_back("gru_backward", _gru_walk)
+
+
+def _gru_back(
+    g: Any, out: Any, x: Any, h0: Any, w: Any, b: Any, mask: Any, reverse: bool
+) -> tuple[Any, ...]:
+    states, gates = out
+    dx, dq, dh = _gru_gradients(w, gates, states, h0, *g, mask=mask, reverse=reverse)
+    db = sum_to(dq, (*b.shape[:-1], 1, 1, b.shape[-1]))
+    return dx, dh, _weight_gradient(dq, states, h0, reverse), reshape(db, b.shape)
 
 
 def _gru_push(

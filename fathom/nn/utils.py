@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, DivergedError, ShapeError
-from fathom.engine.tensor import Array, Tensor, mark_written
+from fathom.engine.tensor import Array, Tensor, mark_written, tracing
 from fathom.ops import concatenate
+from fathom.ops.checks import memory, on_arrays
 
 __all__ = [
     "clip_grad_norm_",
@@ -20,15 +22,19 @@ __all__ = [
 ]
 
 
-def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Array]:
+def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Any]:
+    """The memory of all gradients; under trace, stand-ins for it."""
     given = [parameters] if isinstance(parameters, Tensor) else parameters
-    found: dict[int, Array] = {}
+    found: dict[int, Any] = {}
+    tracer = tracing()
     for p in given:
-        if p.grad is not None:
+        if tracer is not None:
+            found[id(p)] = tracer.gradient(p)
+        elif p.grad is not None:
             if not p.grad.value().flags.writeable:
                 p.grad = Tensor(p.grad.value().copy())
             found[id(p)] = p.grad.value()
-    return list(found.values())
+    return [g for g in found.values() if g is not None]
 
 
 def _norm(arrays: Iterable[Array], norm_type: float) -> float:
@@ -48,16 +54,25 @@ def get_total_norm(
 ) -> Tensor:
     """The norm of all tensors as one vector."""
     given = [tensors] if isinstance(tensors, Tensor) else list(tensors)
-    return _checked(_norm([t.value() for t in given], float(norm_type)), error_if_nonfinite)
+    p = float(norm_type)
+    return Tensor(on_arrays(_check_norm, *given, norm_type=p, strict=error_if_nonfinite))
 
 
-def _checked(norm: float, strict: bool) -> Tensor:
+def _check_norm(*arrays: Array, norm_type: float, strict: bool) -> Array:
+    """The norm of all arrays together; refused, if asked to, when it is not finite."""
+    norm = _norm(arrays, norm_type)
     if strict and not math.isfinite(norm):
         raise DivergedError(
             f"the norm of the gradients is {norm}",
             fix="error_if_nonfinite=False to go on regardless",
         )
-    return Tensor(np.asarray(norm))
+    return np.asarray(norm)
+
+
+def _factor(norm: Array, max_norm: float, dtype: Any) -> Array:
+    """What the gradients are multiplied by: at most 1, nan if the norm is."""
+    with np.errstate(all="ignore"):
+        return np.minimum(1.0, max_norm / (norm + 1e-6)).astype(dtype)
 
 
 def clip_grad_norm_(
@@ -80,13 +95,11 @@ def clip_grad_norm_(
     if not max_norm >= 0:
         raise ArgumentError(f"clip_grad_norm_: max_norm must be >= 0; received {max_norm!r}")
     arrays = _gradients(parameters)
-    norm = _norm(arrays, float(norm_type))
-    total = _checked(norm, error_if_nonfinite)
-    factor = min(1.0, max_norm / (norm + 1e-6))
-    if factor < 1.0 or math.isnan(norm):
-        for array in arrays:
-            array *= factor if not math.isnan(norm) else math.nan
-    return total
+    p = float(norm_type)
+    norm = on_arrays(_check_norm, *arrays, norm_type=p, strict=error_if_nonfinite)
+    for array in arrays:
+        array *= on_arrays(_factor, norm, max_norm=max_norm, dtype=array.dtype)
+    return Tensor(norm)
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
@@ -112,12 +125,12 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     """Write a vector into the parameters, in place."""
-    given, values = list(parameters), vec.value()
+    given, values = list(parameters), memory(vec)
     wanted = sum(p.size for p in given)
     if values.shape != (wanted,):
         raise ShapeError(f"the parameters take a vector of {wanted}; received {values.shape}")
     start = 0
     for p in given:
-        p.value()[...] = values[start : start + p.size].reshape(p.shape)
+        memory(p)[...] = values[start : start + p.size].reshape(p.shape)
         mark_written(p)
         start += p.size

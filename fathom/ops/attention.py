@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
-from fathom.engine.tensor import Tensor, TensorLike
-from fathom.ops.checks import floats, operand, raw
+from fathom.engine.tensor import Tensor, TensorLike, tracing
+from fathom.ops.checks import floats, on_arrays, operand, raw
 from fathom.ops.elementwise import where
 from fathom.ops.linalg import matmul
 from fathom.ops.loss import softmax
@@ -115,15 +115,22 @@ def _masked(scores: Any, mask: Any, causal: bool) -> tuple[Any, Any]:
             f"scaled_dot_product_attention: attn_mask {allowed.shape} does not broadcast to the "
             f"scores {scores.shape}"
         ) from None
-    if allowed.dtype.kind == "b":
-        closed = ~raw(allowed)
-        scores = where(allowed, scores, -math.inf)
-    else:
-        closed = np.equal(raw(allowed), -np.inf)
-        scores = scores + (
-            allowed if allowed.dtype == scores.dtype else allowed.astype(scores.dtype)
-        )
-    dead = np.logical_and.reduce(np.atleast_1d(closed), axis=-1, keepdims=True)
+    if tracing() is not None and isinstance(allowed, Tensor):
+        dead = on_arrays(_dead, allowed)
+        return where(dead, 0.0, _closed(scores, allowed)), dead
+    scores, dead = _closed(scores, allowed), _dead(raw(allowed))
     if not dead.any():
         return scores, None
     return where(dead, 0.0, scores), dead
+
+
+def _closed(scores: Any, allowed: Any) -> Any:
+    if allowed.dtype.kind == "b":
+        return where(allowed, scores, -math.inf)
+    return scores + (allowed if allowed.dtype == scores.dtype else allowed.astype(scores.dtype))
+
+
+def _dead(allowed: Any) -> Any:
+    """The rows that may attend to nothing."""
+    closed = ~allowed if allowed.dtype.kind == "b" else np.equal(allowed, -np.inf)
+    return np.logical_and.reduce(np.atleast_1d(closed), axis=-1, keepdims=True)

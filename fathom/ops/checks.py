@@ -16,16 +16,16 @@ __all__ = ["operand"]
 
 def raw(x: Any) -> Any:
     """The values below all levels, for checks that cannot be recorded."""
+    if (tracer := tracing()) is not None:
+        return tracer.seen(x)
     return x.value() if isinstance(x, Tensor) else np.asarray(x)
 
 
 def memory(x: Any) -> Any:
     """The array of a tensor, to be read or written in place; under trace, its stand-in."""
-    if not isinstance(x, Tensor):
-        return np.asarray(x)
     if (tracer := tracing()) is not None:
-        tracer.adopt(x)
-    return x.storage()
+        return tracer.lifted(x)
+    return x.storage() if isinstance(x, Tensor) else np.asarray(x)
 
 
 def on_arrays(function: Callable[..., Any], *args: Any, **params: Any) -> Any:
@@ -37,6 +37,18 @@ def on_arrays(function: Callable[..., Any], *args: Any, **params: Any) -> Any:
     if tracer is not None:
         return tracer.host(function, args, params)
     return function(*map(raw, args), **params)
+
+
+def by_value(function: Callable[..., Any], *args: Any, **params: Any) -> Any:
+    """Run differentiable code whose course depends on the values of its arguments.
+
+    While a step is compiled it is noted as one operation, and run as it is at each call, forward
+    and (computed again) backward. It returns one tensor and draws no random numbers.
+    """
+    tracer = tracing()
+    if tracer is not None:
+        return tracer.by_value(function, args, params)
+    return function(*args, **params)
 
 
 def floats(name: str, *values: Any) -> None:

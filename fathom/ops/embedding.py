@@ -8,8 +8,8 @@ import numpy as np
 
 from fathom.engine.errors import ArgumentError, AxisError, DtypeError, ShapeError
 from fathom.engine.primitive import TABLE, apply, general, linear
-from fathom.engine.tensor import Tensor, TensorLike, mark_written
-from fathom.ops.checks import need_axes, on_arrays, one_of, operand, raw
+from fathom.engine.tensor import Tensor, TensorLike, mark_written, tracing
+from fathom.ops.checks import by_value, memory, need_axes, on_arrays, one_of, operand, raw
 from fathom.ops.elementwise import equal, where
 from fathom.ops.reduce import max as max_
 from fathom.ops.shape import reshape, stack
@@ -126,7 +126,7 @@ def embedding(
     index = _indices("embedding", input, rows)
     padding = _padding_row("embedding", padding_idx, rows)
     if max_norm is not None:
-        _shorten(table, raw(index), max_norm, norm_type)
+        _shorten(table, index, max_norm, norm_type)
     out = apply(TABLE["take_rows"], table, index)
     if scale_grad_by_freq:
         share = on_arrays(_frequency, index, rows=rows, dtype=table.dtype)
@@ -154,12 +154,26 @@ def _padding_row(name: str, padding_idx: int | None, rows: int) -> int | None:
 
 def _shorten(table: Any, index: Any, limit: float, p: float) -> None:
     """Rows longer than `limit` cut down to it, as PyTorch does before looking them up."""
-    values, used = raw(table), np.unique(index)
+    target = memory(table)
+    if tracing() is None:
+        _cut(target, raw(index), limit, p)
+    else:
+        target.assign(on_arrays(_shortened, target, index, limit=limit, p=p))
+    if isinstance(table, Tensor):
+        mark_written(table)
+
+
+def _cut(values: Any, index: Any, limit: float, p: float) -> None:
+    used = np.unique(index)
     length = np.power(np.add.reduce(np.power(np.abs(values[used]), p), axis=1), 1.0 / p)
     long = length > limit
     values[used[long]] *= (limit / (length[long, None] + 1e-7)).astype(values.dtype)
-    if isinstance(table, Tensor):
-        mark_written(table)
+
+
+def _shortened(values: Any, index: Any, limit: float, p: float) -> Any:
+    out = values.copy()
+    _cut(out, index, limit, p)
+    return out
 
 
 def embedding_bag(
@@ -181,8 +195,25 @@ def embedding_bag(
     """
     one_of("embedding_bag", "mode", mode, ("sum", "mean", "max"))
     table = operand(weight)
-    index = raw(_indices("embedding_bag", input, table.shape[0]))
-    flat, starts = _bags(index, offsets, include_last_offset)
+    index = _indices("embedding_bag", input, table.shape[0])
+    if max_norm is not None and tracing() is not None:
+        _shorten(table, index, max_norm, norm_type)
+        max_norm = None
+    given = (None if v is None else operand(v) for v in (offsets, per_sample_weights))
+    return by_value(
+        _sums_of_bags, index, table, *given, max_norm=max_norm, norm_type=norm_type,
+        scale_grad_by_freq=scale_grad_by_freq, mode=mode, include_last=include_last_offset,
+        padding_idx=padding_idx,
+    )  # fmt: skip
+
+
+def _sums_of_bags(
+    index: Any, table: Any, offsets: Any, per_sample_weights: Any, max_norm: float | None,
+    norm_type: float, scale_grad_by_freq: bool, mode: str, include_last: bool,
+    padding_idx: int | None,
+) -> Any:  # fmt: skip
+    index = raw(index)
+    flat, starts = _bags(index, offsets, include_last)
     rows: Any = embedding(flat, table, None, max_norm, norm_type, scale_grad_by_freq)
     if per_sample_weights is not None:
         if mode != "sum":

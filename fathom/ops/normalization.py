@@ -14,10 +14,10 @@ import numpy as np
 
 from fathom.engine.errors import ArgumentError, GraphError, ShapeError, mark_axes
 from fathom.engine.primitive import apply, general
-from fathom.engine.tensor import Tensor, TensorLike, mark_written
+from fathom.engine.tensor import Tensor, TensorLike, mark_written, tracing
 from fathom.ops.arguments import number, positive, whole
 from fathom.ops.axes import Axis, torch_names
-from fathom.ops.checks import floats, memory, operand, raw
+from fathom.ops.checks import floats, memory, on_arrays, operand, raw
 from fathom.ops.elementwise import clip, sqrt
 from fathom.ops.lengths import vector_norm
 from fathom.ops.shape import reshape
@@ -138,7 +138,9 @@ def batch_norm(
             [ 1.]])
     """
     x = _input("batch_norm", input, 2, "(n, c, ...)")
-    number(momentum, "momentum", "batch_norm", 0.0, 1.0), number(eps, "eps", "batch_norm", 0.0)
+    if tracing() is None:
+        number(momentum, "momentum", "batch_norm", 0.0, 1.0)
+    number(eps, "eps", "batch_norm", 0.0)
     channels = x.shape[1]
     mean, var, scale, shift = _vectors(
         "batch_norm",
@@ -225,12 +227,16 @@ def instance_norm(
     y, own_mean, own_var = standardize(x, tuple(range(2, x.ndim)), eps)
     for running, own, factor in ((mean, own_mean, 1.0), (var, own_var, _unbiased(count))):
         if running is not None and n:
-            values = raw(own)
-            if values.shape[0] != n or values.size != n * channels:
+            shape = own.shape if tracing() is not None else raw(own).shape
+            if shape[0] != n or math.prod(shape) != n * channels:
                 move(running, own, momentum)  # says why it cannot
-            per_channel = np.add.reduce(values.reshape(n, channels), axis=0) / n
+            per_channel = on_arrays(_over_samples, own, n=n, channels=channels)
             move(running, per_channel, momentum, factor)
     return _scaled(y, scale, shift, (channels, *(1,) * (x.ndim - 2)))
+
+
+def _over_samples(values: Any, n: int, channels: int) -> Any:
+    return np.add.reduce(values.reshape(n, channels), axis=0) / n
 
 
 # -- within a sample -------------------------------------------------------------------------------

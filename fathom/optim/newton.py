@@ -221,6 +221,7 @@ class GaussNewton(LevenbergMarquardt):
 def needed(closure: Closure | None, owner: Any) -> Closure:
     if closure is None:
         raise ArgumentError(f"{type(owner).__name__}.step needs a closure; see its documentation")
+    owner.refuse_trace()
     return closure
 
 

@@ -266,6 +266,14 @@ class Optimizer:
         return f"{type(self).__name__}({options})"
 
 
+def count_up(counter: list[int]) -> Any:
+    """Add one to a count, and return it; in a compiled step, at every call."""
+    if (tracer := tracing()) is not None:
+        return tracer.count_up(counter)
+    counter[0] += 1
+    return counter[0]
+
+
 def evaluate(closure: Closure) -> Any:
     """The closure's loss, its gradients recorded even under `no_grad`."""
     if not callable(closure):

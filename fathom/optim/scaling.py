@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError
-from fathom.engine.tensor import Array, Tensor
+from fathom.engine.tensor import Array, Tensor, tracing
 from fathom.optim.optimizer import Optimizer, at_least
 
 
@@ -58,6 +58,11 @@ class GradScaler:
 
     def unscale_(self, optimizer: Optimizer) -> None:
         """Divide the gradients by the scale; overflow among them is noted."""
+        if (tracer := tracing()) is not None:
+            tracer.refuse(
+                "GradScaler goes by the values of the gradients",
+                "compile forward and backward only; call scaler.step and scaler.update outside",
+            )
         if self._unscaled:
             raise ArgumentError("unscale_ has already been called since the last update")
         self._unscaled = True

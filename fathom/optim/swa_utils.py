@@ -10,7 +10,9 @@ import numpy as np
 
 from fathom.engine.errors import ArgumentError
 from fathom.engine.tensor import Array, Tensor, mark_written, no_grad
+from fathom.ops.checks import memory
 from fathom.optim.lr_scheduler import SWALR
+from fathom.optim.optimizer import count_up
 
 Average = Callable[[Array, Array, int], Array]
 
@@ -56,7 +58,12 @@ class AveragedModel:
         self.module = copy.deepcopy(model)
         self.avg_fn = avg_fn or get_swa_avg_fn()
         self.use_buffers = bool(use_buffers)
-        self.n_averaged = 0
+        self._count = [0]
+
+    @property
+    def n_averaged(self) -> int:
+        """How many models went into the average."""
+        return self._count[0]
 
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
         return self.module(*inputs, **keywords)
@@ -74,14 +81,14 @@ class AveragedModel:
             if self.use_buffers and buffer.dtype.kind == "f":
                 own[name], shown[name] = averaged_buffers[name], buffer
             else:
-                _write(averaged_buffers[name], buffer.value())
+                _write(averaged_buffers[name], memory(buffer))
         if own.keys() != shown.keys():
             raise ArgumentError("the model shown to the average has other parameters than its own")
+        before = count_up(self._count) - 1
+        first = before == 0
         for name, p in own.items():
-            current = shown[name].value()
-            first = self.n_averaged == 0
-            _write(p, current if first else self.avg_fn(p.value(), current, self.n_averaged))
-        self.n_averaged += 1
+            current = memory(shown[name])
+            _write(p, current if first else self.avg_fn(memory(p), current, before))
 
     def state_dict(self) -> dict[str, Any]:
         """The averaged weights under "module.", and `n_averaged`."""
@@ -89,14 +96,14 @@ class AveragedModel:
         return {"n_averaged": Tensor(np.asarray(self.n_averaged)), **weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.n_averaged = int(np.asarray(state["n_averaged"]).reshape(-1)[0])
+        self._count[0] = int(np.asarray(state["n_averaged"]).reshape(-1)[0])
         self.module.load_state_dict(
             {k.removeprefix("module."): v for k, v in state.items() if k != "n_averaged"}
         )
 
 
 def _write(tensor: Tensor, values: Array) -> None:
-    tensor.value()[...] = values
+    memory(tensor)[...] = values
     mark_written(tensor)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fathom.engine.backward import grad
 from fathom.engine.errors import ArgumentError, DivergedError
-from fathom.engine.tensor import Array, Tensor, mark_written
+from fathom.engine.tensor import Array, Tensor, mark_written, tracing
 from fathom.optim.optimizer import Closure, Optimizer, evaluate
 
 
@@ -32,8 +32,17 @@ class WholeOptimizer(Optimizer):
         found: list[Tensor] = self.param_groups[0]["params"]
         return found
 
+    def refuse_trace(self) -> None:
+        """What a step does depends on values, so it cannot be compiled."""
+        if (tracer := tracing()) is not None:
+            tracer.refuse(
+                f"{type(self).__name__} goes by the values of the loss (iterations, line search)",
+                "compile the closure, and call optimizer.step(closure) outside",
+            )
+
     def weights(self) -> Array:
         """A copy of all weights as a vector."""
+        self.refuse_trace()
         return np.concatenate([p.value().reshape(-1) for p in self.parameters])
 
     def place(self, vector: Array) -> None:

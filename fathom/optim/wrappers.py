@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError
-from fathom.engine.tensor import Array, Tensor, mark_written
-from fathom.optim.optimizer import Closure, Optimizer, at_least, evaluate
+from fathom.engine.tensor import Array, Tensor, mark_written, tracing
+from fathom.ops.checks import memory, on_arrays
+from fathom.optim.optimizer import Closure, Optimizer, at_least, count_up, evaluate
 from fathom.optim.sgd import SGD
 
 
@@ -89,18 +90,14 @@ class SAM(Wrapper):
 
     def first_step(self, zero_grad: bool = False) -> None:
         """Climb to the worst point within rho; the weights are kept."""
-        moved = [p for p in self.every() if p.grad is not None]
-        scaled = {
-            id(p): p.grad.value() * np.abs(p.value()) if self.adaptive else p.grad.value()
-            for p in moved
-            if p.grad is not None
-        }
-        total = sum(float(np.square(g, dtype=np.float64).sum()) for g in scaled.values())
-        self._kept = [(p, p.value().copy()) for p in moved]
-        for p in moved:
-            climb = scaled[id(p)] * (np.abs(p.value()) if self.adaptive else 1.0)
-            data = p.value()
-            data += (self.rho / (total**0.5 + 1e-12)) * climb
+        moved = [(p, g) for p in self.every() if (g := _gradient(p)) is not None]
+        scaled = [g * np.abs(memory(p)) if self.adaptive else g for p, g in moved]
+        self._kept = [(p, memory(p).copy()) for p, _ in moved]
+        for (p, _), g in zip(moved, scaled, strict=True):
+            data = memory(p)
+            climb = g * np.abs(data) if self.adaptive else g
+            rate = on_arrays(_rate, *scaled, rho=self.rho, dtype=data.dtype)
+            data += rate * climb
             mark_written(p)
         if zero_grad:
             self.zero_grad()
@@ -128,9 +125,22 @@ class SAM(Wrapper):
 
     def _return(self) -> None:
         for p, weights in self._kept:
-            p.value()[...] = weights
+            memory(p)[...] = weights
             mark_written(p)
         self._kept = []
+
+
+def _gradient(p: Tensor) -> Any:
+    """The memory of a gradient; under trace, its stand-in."""
+    if (tracer := tracing()) is not None:
+        return tracer.gradient(p)
+    return None if p.grad is None else p.grad.value()
+
+
+def _rate(*gradients: Array, rho: float, dtype: Any) -> Array:
+    """rho divided by the length of all gradients together."""
+    total = sum(float(np.square(g, dtype=np.float64).sum()) for g in gradients)
+    return np.asarray(rho / (total**0.5 + 1e-12), dtype)
 
 
 class Lookahead(Wrapper):
@@ -158,20 +168,24 @@ class Lookahead(Wrapper):
         self.k, self.alpha = k, float(alpha)
         self.needs_closure = optimizer.needs_closure  # type: ignore[misc]
         self.wants_graph = optimizer.wants_graph  # type: ignore[misc]
-        self.count = 0
+        self._count = [0]
         self.slow = [p.value().copy() for p in self.every()]
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         super().add_param_group(group)
         self.slow += [p.value().copy() for p in self.every()[len(self.slow) :]]
 
+    @property
+    def count(self) -> int:
+        """How many steps were taken."""
+        return self._count[0]
+
     def step(self, closure: Closure | None = None) -> Any:
         """A step of the optimizer inside; every k-th one ends at the slow weights."""
         loss = self.inner_step(closure)
-        self.count += 1
-        if self.count % self.k == 0:
-            for p, slow in zip(self.every(), self.slow, strict=True):
-                data = p.value()
+        if count_up(self._count) % self.k == 0:
+            for p, kept in zip(self.every(), self.slow, strict=True):
+                data, slow = memory(p), memory(kept)
                 slow += self.alpha * (data - slow)
                 data[...] = slow
                 mark_written(p)
@@ -189,7 +203,7 @@ class Lookahead(Wrapper):
         for number, entry in saved["state"].items():
             if "slow" in entry:
                 self.slow[number][...] = np.asarray(entry["slow"]).reshape(self.slow[number].shape)
-                self.count = int(np.asarray(entry["slow_steps"]).reshape(-1)[0])
+                self._count[0] = int(np.asarray(entry["slow_steps"]).reshape(-1)[0])
         plain = {
             n: {k: v for k, v in entry.items() if k not in own}
             for n, entry in saved["state"].items()

@@ -59,7 +59,9 @@ def binder(program: Program, plan: Plan) -> Callable[[], None]:
 
 
 class _Writer:
-    def __init__(self, program: Program, plan: Plan, scalars: Any, rebuild: Any, site: Site) -> None:
+    def __init__(
+        self, program: Program, plan: Plan, scalars: Any, rebuild: Any, site: Site
+    ) -> None:
         self.program, self.plan = program, plan
         self.space: dict[str, Any] = {
             "ndarray": np.ndarray, "Tensor": Tensor, "bound": program.bound, "stamp": stamp,
@@ -121,7 +123,9 @@ class _Writer:
             if isinstance(target, Tensor):
                 written.append(target)
             if made not in program.home:
-                memory = f"{self.name(target)}.data" if isinstance(target, Tensor) else self.name(target)
+                memory = (
+                    f"{self.name(target)}.data" if isinstance(target, Tensor) else self.name(target)
+                )
                 self.lines.append(f"{memory}[...] = {self.shown(made)}")
         if written:
             self.lines.append(f"stamp({self.name(written)}, site)")

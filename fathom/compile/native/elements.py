@@ -56,7 +56,9 @@ class Numbers:
             test = f"fcmp une {from_} {x}, 0.0" if a.kind == "f" else f"icmp ne {from_} {x}, 0"
             return self.w.op(f"zext i1 {self.w.op(test)} to i8")
         if a.kind == "f" and b.kind == "f":
-            return self.w.op(f"{'fpext' if b.itemsize > a.itemsize else 'fptrunc'} {from_} {x} to {to}")
+            return self.w.op(
+                f"{'fpext' if b.itemsize > a.itemsize else 'fptrunc'} {from_} {x} to {to}"
+            )
         if a.kind == "f":
             return self.w.op(f"fptosi {from_} {x} to {to}")
         signed = a.kind == "i"

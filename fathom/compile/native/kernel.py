@@ -74,9 +74,7 @@ def merge(shape: Sequence[int], operands: Sequence[Operand]) -> tuple[list[int],
             s.append(step)
     if not sizes:
         sizes, steps = [1], [[0] for _ in operands]
-    merged = [
-        Operand(o.pointer, o.dtype, tuple(s)) for o, s in zip(operands, steps, strict=True)
-    ]
+    merged = [Operand(o.pointer, o.dtype, tuple(s)) for o, s in zip(operands, steps, strict=True)]
     return sizes, merged
 
 
@@ -192,7 +190,9 @@ class Kernel:
                 target = self.writes[step.out]
                 kind = TYPES[target.dtype.name]
                 place = self._place(target, indices)
-                w.line(f"store {kind} {names[step.out]}, ptr {place}, align {target.dtype.itemsize}")
+                w.line(
+                    f"store {kind} {names[step.out]}, ptr {place}, align {target.dtype.itemsize}"
+                )
         return following
 
     def _operand(self, a: Any, names: dict[Value, str], dtype: Any) -> str:

@@ -9,14 +9,17 @@ NumPy between two functions.
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace as replaced
 from typing import Any
 
 import numpy as np
 
+from fathom.compile.indexing import indexed
 from fathom.compile.lower import lower
-from fathom.compile.native import custom, epoch, vecmath
+from fathom.compile.native import custom, epoch, threads, vecmath
 from fathom.compile.native.elements import TYPES
 from fathom.compile.native.engine import Compiler
 from fathom.compile.native.gemm import Product, generate
@@ -30,8 +33,9 @@ from fathom.engine.primitive import TABLE
 from fathom.engine.tensor import Tensor
 
 ALIGN = 64
-ARENA = 0  # slots of the table of addresses; inputs follow
-FIRST = 1
+ARENA, POOL = 0, 1  # slots of the table of addresses; inputs follow
+FIRST = 2
+HEAVY_PRODUCT, HEAVY_LOOPS = 3_000_000, 300_000  # flops, and operations, worth sharing
 LARGE = 1 << 12  # bytes of a result that gets memory of its own
 
 
@@ -109,7 +113,7 @@ class Program:
     def __init__(self, plan: Plan) -> None:
         self.original = plan.inputs()
         given = {v: i for i, v in enumerate(self.original)}
-        self.plan = optimize(lower(copy_of(plan)))
+        self.plan = optimize(indexed(lower(copy_of(plan))))
         self.schedule: Schedule = schedule(self.plan)
         self.places = self.schedule.places
         done = [i for u in self.schedule.units if u.kind == "check" for i in u.checks]
@@ -128,6 +132,7 @@ class Program:
         self.kernels: dict[str, str] = {}  # text of a kernel without its name -> name
         self.texts: list[str] = []
         self.declarations: set[str] = set()
+        self.threads, self.forks = threads.count(), False
         self.parts: list[Any] = []  # names of native functions, and host units
         self._assemble()
         self.repeats = epoch.possible(self)
@@ -234,7 +239,9 @@ class Program:
             return
         name = f"part{sum(isinstance(p, str) for p in self.parts)}"
         body = "\n".join(f"  {line}" for line in lines)
-        self.texts.append(f"define void @{name}(ptr %table, ptr %s) {{\nentry:\n{body}\n  ret void\n}}\n")
+        self.texts.append(
+            f"define void @{name}(ptr %table, ptr %s) {{\nentry:\n{body}\n  ret void\n}}\n"
+        )
         self.parts.append(name)
 
     def _calls(self, unit: Unit) -> list[str]:
@@ -265,7 +272,51 @@ class Program:
         return self._loops(Unit("loops", [copy]), {out})
 
     def _loops(self, unit: Unit, kept: set[Value] | None = None) -> list[str]:
+        """A loop nest, in several parts along one axis if it is worth sharing."""
         shape = _shape(unit)
+        axis = self._shared_axis(unit, shape)
+        if axis is None:
+            return self._nest(unit, kept, 0, 0, shape[0] if shape else 1)
+        cuts = even(shape[axis], self.threads)
+        return self.parallel([self._nest(unit, kept, axis, a, b) for a, b in cuts])
+
+    def _shared_axis(self, unit: Unit, shape: tuple[int, ...]) -> int | None:
+        """The first axis that can be cut: long enough, and summed by nobody."""
+        if self.threads < 2 or math.prod(shape) * len(unit.steps) < HEAVY_LOOPS:
+            return None
+        summed = {a for s in unit.steps if is_reduction(s) for a in s.params["axis"]}
+        for axis, n in enumerate(shape):
+            if n > 1:
+                return axis if axis not in summed and n >= self.threads else None
+        return None
+
+    def parallel(self, versions: list[list[str]]) -> list[str]:
+        """Lines that may run at the same time, as a task for the pool."""
+        if len(versions) < 2:
+            return versions[0]
+        self.forks = True
+        n = self._serial()
+        cases = " ".join(f"i64 {i}, label %part{i}" for i in range(1, len(versions)))
+        lines = [
+            f"define internal void @task{n}(ptr %table, ptr %s, i64 %part) {{",
+            f"  switch i64 %part, label %part0 [{cases}]",
+        ]
+        for i, version in enumerate(versions):
+            lines += [f"part{i}:", *(f"  {line}" for line in version), "  ret void"]
+        self.texts.append("\n".join([*lines, "}"]))
+        return [
+            f"%e{n} = getelementptr ptr, ptr %table, i64 {POOL}",
+            f"%b{n} = load ptr, ptr %e{n}, align 8",
+            f"call void @fathom.fork(ptr %b{n}, ptr @task{n}, ptr %table, ptr %s, i64 {len(versions)})",
+        ]
+
+    def _nest(
+        self, unit: Unit, kept: set[Value] | None, axis: int, start: int, stop: int
+    ) -> list[str]:
+        """The loop nest of a group, from `start` to `stop` along one axis."""
+        whole_shape = shape = _shape(unit)
+        if shape:
+            shape = (*shape[:axis], stop - start, *shape[axis + 1 :])
         group = Group(shape, unit.steps)
         made = group.made()
         outside: dict[Value, None] = {}
@@ -279,21 +330,19 @@ class Program:
         pointers: dict[str, int] = {}
 
         def operand(v: Value, over: tuple[int, ...]) -> Operand:
-            place = self.places[v]
-            address = self._address(place.root, place.offset, v.dtype)
+            place, first = self.places[v], start * over[axis] if over else 0
+            address = self._address(place.root, place.offset + first, v.dtype)
             number = pointers.setdefault(address, len(pointers))
             return Operand(number, v.dtype, over)
 
-        reads = {
-            v: operand(v, steps_of(self.places[v], v.shape, shape)) for v in outside
-        }
+        reads = {v: operand(v, steps_of(self.places[v], v.shape, whole_shape)) for v in outside}
         writes = {}
         for step in unit.steps:
             v = step.out
             if is_reduction(step):
-                writes[v] = operand(v, self._reduced_steps(step, shape))
+                writes[v] = operand(v, self._reduced_steps(step, whole_shape))
             elif v in (kept or self.last):
-                writes[v] = operand(v, steps_of(self.places[v], v.shape, shape))
+                writes[v] = operand(v, steps_of(self.places[v], v.shape, whole_shape))
         text = Kernel(group, reads, writes, scalars, len(pointers), self.functions).text("@NAME@")
         name = self.kernels.get(text)
         if name is None:
@@ -347,13 +396,28 @@ class Program:
         steps = [steps_of(s, v.shape, (*lead, *v.shape[-2:]))[: len(lead)]
                  for s, v in zip(spots, (a, b), strict=True)]  # fmt: skip
         sizes, walks = _batches(lead, steps)
-        kind = TYPES[out.dtype.name]
         size = sizes[-1] if sizes else 1
         inner = (walks[0][-1], walks[1][-1]) if sizes else (0, 0)
-        product = Product(
-            m, n, k, spots[0].steps[-2:], spots[1].steps[-2:], n, kind, False, size,
-            (*inner, m * n),
-        )  # fmt: skip
+        for turn in np.ndindex(*sizes[:-1]):
+            first = sum(i * w for i, w in zip(turn, walks[0], strict=False))
+            second = sum(i * w for i, w in zip(turn, walks[1], strict=False))
+            third = int(np.ravel_multi_index(turn, sizes[:-1])) * size * m * n if turn else 0
+            offsets = (
+                spots[0].offset + first, spots[1].offset + second, self.places[out].offset + third
+            )  # fmt: skip
+            product = Product(
+                m, n, k, spots[0].steps[-2:], spots[1].steps[-2:], n, TYPES[out.dtype.name],
+                False, size, (*inner, m * n),
+            )  # fmt: skip
+            cuts = _cuts(product, self.threads)
+            lines += self.parallel([
+                self._multiply(step, cut, tuple(map(sum, zip(offsets, shift, strict=True))), i)
+                for i, (cut, shift) in enumerate(cuts)
+            ])  # fmt: skip
+        return lines
+
+    def _multiply(self, step: Step, product: Product, offsets: Any, part: int) -> list[str]:
+        """The lines of one product; parts that may run at once have scratch of their own."""
         key = repr(product)
         known = self.kernels.get(key)
         if known is None:
@@ -362,21 +426,17 @@ class Program:
             self.texts.append(kernel.text.replace("define void", "define internal void"))
             self.declarations |= set(kernel.declarations)
             self._scratches = {**getattr(self, "_scratches", {}), known: kernel.scratch}
-        scratch = self._scratches[known]
-        self.scratch = max(self.scratch, scratch)
-        for turn in np.ndindex(*sizes[:-1]):
-            first = sum(i * w for i, w in zip(turn, walks[0], strict=False))
-            second = sum(i * w for i, w in zip(turn, walks[1], strict=False))
-            third = int(np.ravel_multi_index(turn, sizes[:-1])) * size * m * n if turn else 0
-            addresses = [
-                self._address(spots[0].root, spots[0].offset + first, a.dtype),
-                self._address(spots[1].root, spots[1].offset + second, b.dtype),
-                self._address(self.places[out].root, self.places[out].offset + third, out.dtype),
-            ]
-            if scratch:
-                addresses.append(f"{ARENA}:{-(-self.arena_bytes // ALIGN) * ALIGN}")
-            lines += self._call(known, addresses)
-        return lines
+        values = (*step.args, step.out)
+        addresses = [
+            self._address(self.places[v].root, at, v.dtype)
+            for v, at in zip(values, offsets, strict=True)
+        ]
+        scratch = -(-self._scratches[known] // ALIGN) * ALIGN
+        if scratch:
+            start = -(-self.arena_bytes // ALIGN) * ALIGN
+            addresses.append(f"{ARENA}:{start + part * scratch}")
+            self.scratch = max(self.scratch, (part + 1) * scratch)
+        return self._call(known, addresses)
 
     def _compile(self) -> None:
         if not any(isinstance(p, str) for p in self.parts):
@@ -384,14 +444,19 @@ class Program:
             self.text = ""
             return
         blocks = [*sorted(self.declarations)]
+        if self.forks:
+            blocks.append("declare void @fathom.fork(ptr, ptr, ptr, ptr, i64)")
         for suffix, dtype in (("f32", np.float32), ("f64", np.float64)):
             names = {n for n, s in self.functions if s == suffix}
             if names:
                 blocks.append(vecmath.text(names, dtype))
         blocks += self.texts
-        blocks.append('attributes #0 = { noinline nounwind }')
-        self.text = _declared("\n\n".join(blocks))
-        self.library = Compiler().compile(self.text)
+        blocks.append("attributes #0 = { noinline nounwind }")
+        self.text = "\n\n".join(blocks)  # LLVM declares intrinsics by itself
+        symbols = {}
+        if self.forks:
+            symbols["fathom.fork"] = threads.POOL.fork(self.threads)
+        self.library = Compiler().compile(self.text, symbols=symbols)
 
     # -- running ----------------------------------------------------------------------------
 
@@ -400,19 +465,25 @@ class Program:
         start = int(self.arena.__array_interface__["data"][0])
         shift = -start % ALIGN
         self.table = np.zeros(FIRST + len(self.arrays) + len(self.kept_slots), np.uint64)
-        self.table[ARENA] = start + shift
+        self.table[ARENA], self.table[POOL] = start + shift, threads.POOL.address
         self.base = shift
         self.scalar_table = np.zeros(max(len(self.numbers), 1), np.float64)
         self.bound: list[Any] = [None] * len(self.arrays)
         self.kept = {v: Kept(v, slot, self._lend) for v, slot in self.kept_slots.items()}
-        at = (ctypes.c_void_p(self.table.ctypes.data), ctypes.c_void_p(self.scalar_table.ctypes.data))
+        at = (
+            ctypes.c_void_p(self.table.ctypes.data),
+            ctypes.c_void_p(self.scalar_table.ctypes.data),
+        )
         self.actions: list[Callable[[], None]] = []
         for part in self.parts:
             if isinstance(part, str):
                 function = self.library.function(part, ctypes.c_void_p, ctypes.c_void_p)  # type: ignore[union-attr]
                 self.actions.append(lambda f=function: f(*at))  # type: ignore[misc]
             elif part.kind == "check":
-                held = [(self.shown(self.plan.checks[i][0]), self.plan.checks[i][1]) for i in part.checks]
+                held = [
+                    (self.shown(self.plan.checks[i][0]), self.plan.checks[i][1])
+                    for i in part.checks
+                ]
                 self.actions.append(lambda h=held: self._check(h))  # type: ignore[misc]
             else:
                 self.actions.append(lambda u=part: self._host(u.steps[0]))  # type: ignore[misc]
@@ -496,6 +567,30 @@ class Program:
                 self.shown(value)[...] = array
 
 
+def even(n: int, parts: int, step: int = 1) -> list[tuple[int, int]]:
+    """0 ... n cut into parts of about the same size, each but the last a multiple of `step`.
+
+    >>> even(20, 2, 8)
+    [(0, 16), (16, 20)]
+    """
+    size = -(-n // parts // step) * step if n > parts * step else -(-n // parts)
+    return [(at, min(at + size, n)) for at in range(0, n, size)]
+
+
+def _cuts(p: Product, parts: int) -> list[tuple[Product, tuple[int, int, int]]]:
+    """A product in parts that may run at once, and where each begins in A, B and C."""
+    if parts < 2 or p.flops < HEAVY_PRODUCT:
+        return [(p, (0, 0, 0))]
+    if p.batch >= parts:
+        return [
+            (replaced(p, batch=b - a), (a * p.steps[0], a * p.steps[1], a * p.steps[2]))
+            for a, b in even(p.batch, parts)
+        ]
+    if p.batch > 1 or p.m < 2 * parts:
+        return [(p, (0, 0, 0))]
+    return [(replaced(p, m=b - a), (a * p.a[0], 0, a * p.c)) for a, b in even(p.m, parts, 8)]
+
+
 def _shape(unit: Unit) -> tuple[int, ...]:
     step = unit.steps[0]
     if is_reduction(step):
@@ -523,20 +618,6 @@ def _batches(
             for w, o in zip(walks, own, strict=True):
                 w.append(o)
     return sizes, walks
-
-
-def _declared(text: str) -> str:
-    """Add the declarations of LLVM's intrinsics, once each."""
-    import re
-
-    known = set(re.findall(r"^declare [^@]*@([\w.]+)", text, re.M))
-    lines = []
-    for kind, name, args in sorted(set(re.findall(r"call (?:\w+ )*?([\w<> ]+?) @(llvm\.[\w.]+)\(([^)]*)\)", text))):
-        if name not in known:
-            known.add(name)
-            types = ", ".join(a.rsplit(" ", 1)[0] for a in args.split(", ")) if args else ""
-            lines.append(f"declare {kind} @{name}({types})")
-    return "\n".join([*lines, text])
 
 
 def copy_of(plan: Plan) -> Plan:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fathom.compile.native.custom import handles
 from fathom.compile.native.elements import RULES, TYPES, supported
 from fathom.compile.native.kernel import IDENTITY, Group, compute_dtype, is_reduction
 from fathom.compile.native.places import Place, can_view, is_contiguous, view, whole
@@ -26,7 +27,7 @@ FEW = 12  # steps of a check that is made first
 class Unit:
     """One thing that runs: a group's loop nest, a product, a join of parts, or NumPy."""
 
-    kind: str  # "loops", "product", "join", "copy", "host", "check"
+    kind: str  # "loops", "product", "join", "copy", "custom", "host", "check"
     steps: list[Step] = field(default_factory=list)
     late: bool = False  # after the checks
     checks: list[int] = field(default_factory=list)
@@ -43,6 +44,8 @@ class Schedule:
 def kind_of(step: Step) -> str:
     """How a step is carried out."""
     name, out = step.primitive.name, step.out
+    if handles(step):
+        return "custom"
     values = [a for a in step.args if isinstance(a, Value)]
     known = all(v.dtype.name in TYPES for v in (*values, *step.outs))
     if step.effect or not known or not out.size or len(step.outs) > 1 or any(

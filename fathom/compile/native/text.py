@@ -60,7 +60,7 @@ class Writer:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.declarations: set[str] = set()
+        self.declarations: set[str] = set()  # and functions: what a module needs once
         self.block = "entry"
         self._counts: dict[str, int] = {}
 
@@ -102,12 +102,12 @@ class Writer:
         self.lines[turn.place : turn.place] = turn.phis()
 
     @contextmanager
-    def turns(self, count: int, step: int = 1) -> Iterator[Index]:
-        """0, step, 2 step ... below `count * step`; a single turn needs no loop."""
+    def turns(self, count: int, step: int = 1, start: int = 0) -> Iterator[Index]:
+        """`count` numbers from `start` on; a single one needs no loop."""
         if count == 1:
-            yield 0
+            yield start
         else:
-            with self.loop(count * step, step=step) as turn:
+            with self.loop(start + count * step, start, step) as turn:
                 yield turn.index
 
     @contextmanager
@@ -184,11 +184,28 @@ class Writer:
             f"shufflevector {type} {one}, {type} poison, <{lanes} x i32> zeroinitializer"
         )
 
+    def shuffle(self, a: str, b: str, order: Sequence[int], type: str) -> str:
+        """Lanes picked from two vectors laid end to end."""
+        lanes = ", ".join(f"i32 {i}" for i in order)
+        return self.op(f"shufflevector {type} {a}, {type} {b}, <{len(order)} x i32> <{lanes}>")
+
     def fma(self, a: str, b: str, c: str, dtype: str, lanes: int) -> str:
         """a * b + c, in one rounding where the machine can."""
         type = vector(dtype, lanes)
         suffix = SUFFIXES[dtype] if lanes == 1 else f"v{lanes}{SUFFIXES[dtype]}"
         return self.call(f"llvm.fmuladd.{suffix}", type, (type, a), (type, b), (type, c))
+
+    def total(self, value: str, dtype: str, lanes: int) -> str:
+        """The sum of all lanes, halves first."""
+        if lanes == 1:
+            return value
+        type, half = vector(dtype, lanes), lanes // 2
+        parts = [self.shuffle(value, "poison", range(s, s + half), type) for s in (0, half)]
+        if half == 1:
+            parts = [self.op(f"extractelement {type} {value}, i64 {i}") for i in range(2)]
+        return self.total(
+            self.op(f"fadd {vector(dtype, half)} {parts[0]}, {parts[1]}"), dtype, half
+        )
 
 
 def mask(lanes: int, used: int) -> str:

@@ -9,9 +9,9 @@ import numpy as np
 
 from fathom.engine.errors import ArgumentError, ShapeError
 from fathom.engine.primitive import apply, elementwise
-from fathom.engine.tensor import Tensor, TensorLike
+from fathom.engine.tensor import Tensor, TensorLike, tracing
 from fathom.ops.arguments import number
-from fathom.ops.checks import floats, operand, raw
+from fathom.ops.checks import floats, on_arrays, operand, raw
 from fathom.ops.elementwise import abs as abs_
 from fathom.ops.elementwise import exp, greater, less, log, square, sub, where
 from fathom.ops.losses.common import finish, pair, same_dtype, weighted
@@ -149,11 +149,10 @@ def gaussian_nll_loss(
     """
     x, y = pair("gaussian_nll_loss", input, target)
     v = _variance(x, var)
-    if (raw(v) < 0).any():
-        raise ArgumentError("gaussian_nll_loss: var has negative elements")
+    on_arrays(_check_variance, v)
     number(eps, "eps", "gaussian_nll_loss", 0.0, above=True)
     small = less(v, eps)
-    if raw(small).any():
+    if tracing() is not None or raw(small).any():
         from fathom.engine.primitive import TABLE
 
         v = where(small, (v - apply(TABLE["constant_of"], v)) + eps, v)
@@ -164,6 +163,12 @@ def gaussian_nll_loss(
 
 
 # -- Kullback-Leibler --------------------------------------------------------------------------
+
+
+def _check_variance(values: Any) -> Any:
+    if (values < 0).any():
+        raise ArgumentError("gaussian_nll_loss: var has negative elements")
+    return values
 
 
 def _x_log_x(x: Any) -> Any:

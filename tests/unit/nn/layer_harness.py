@@ -4,7 +4,8 @@
 
 builds the layer several times (seeded) and checks shape and dtype, the number of parameters, the
 round trips (state_dict, spec, deepcopy), train and eval, a training step, gradcheck in float64,
-and per-sample gradients by `vmap(grad(functional_call))` against a loop.
+per-sample gradients by `vmap(grad(functional_call))` against a loop, and three steps of training
+compiled (NumPy back end) against eager, bit for bit.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 import fathom
 from fathom import nn
 from fathom.func import functional_call, grad, vmap
+from tests.compiled import check_training
 
 Shape = tuple[int, ...]
 
@@ -38,6 +40,8 @@ def run_layer_test(
     learns: bool = True,
     batch_axis: int = 0,
     scale: float = 1.0,
+    compiled: bool = True,
+    compiled_close: float = 0.0,
 ) -> nn.Module:
     """Run every check; returns a layer for further ones.
 
@@ -51,6 +55,8 @@ def run_layer_test(
     per_sample : False where samples see each other, or the output has no batch axis.
     learns : False where a step need not change each parameter.
     batch_axis : axis of the samples in all inputs and outputs.
+    compiled : False where `fathom.compile` must refuse (shapes that depend on values).
+    compiled_close : tolerance where compiled code takes another way (0: the same bits).
     """
     test = _LayerTest(make_layer, input_shapes, inputs, options or {}, scale)
     test.shapes(output_shape, parameters)
@@ -64,6 +70,8 @@ def run_layer_test(
         test.gradcheck()
     if per_sample:
         test.per_sample(batch_axis, tolerance)
+    if compiled:
+        check_training(test.build, test.arrays, test.options, close=compiled_close)
     return test.build()
 
 

@@ -1,0 +1,1 @@
+"""Plans as native code: LLVM IR made here, compiled by llvmlite, called without the interpreter."""
