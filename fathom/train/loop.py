@@ -76,6 +76,7 @@ class TrainMethods:
         augment: Named | Sequence[Named] | Augment | None = None,
         penalty: Named | Callable[[Module], Tensor] | None = None,
         fast_dev_run: bool | int = False,
+        compile: bool | Literal["auto"] = "auto",
         verbose: bool | Literal["auto"] = "auto",
     ) -> History:
         """Train on arrays x (n, ...) and y (n,) labels or (n, ...) floats.
@@ -109,6 +110,10 @@ class TrainMethods:
             ("l1", "l2", "elastic_net", "proximal_l1": `train.penalty.PENALTIES`).
         fast_dev_run : run 1 (or so many) batches of training and validation, without
             checkpoints, to see whether everything fits together.
+        compile : whether steps run as a compiled plan (`fathom.compile`): "auto" where every part
+            is Fathom's own and an epoch has 16 batches or more, True wherever it can be traced.
+            `verbose` says in one line when they do not. Results differ from eager ones in the
+            last bits; the same seed still gives the same bytes.
         seed : fixes the order of the rows, the dropout masks and what `augment` draws.
         verbose : show progress (a bar on a terminal, else one line an epoch).
 
@@ -180,6 +185,7 @@ class TrainMethods:
             average=None if ema is None else MovingAverage(self, ema),
             augment=find_augment(augment, targets, output),
             penalty=fined,
+            compile=compile,
         )
         if saved is not None:
             trainer.resume(saved)

@@ -195,11 +195,13 @@ def find_loss(loss: Any, y: Array, rows: bool = False) -> Loss:
         loss = make_loss({"name": auto(y) if name == "auto" else name, **options})
     made = unreduced(loss) if rows else loss
     labels = y.dtype.kind == "i"
-    if entry is None or not labels:
-        return aligned(made)
-    if entry.target == SIGNS or (entry.target == CLASSES and entry.make is not SOFT):
-        made = unmixed(made, getattr(loss, "__name__", type(loss).__name__), entry.target)
-    return aligned(encoded(made, entry.target))
+    if entry is not None and labels:
+        if entry.target == SIGNS or (entry.target == CLASSES and entry.make is not SOFT):
+            made = unmixed(made, getattr(loss, "__name__", type(loss).__name__), entry.target)
+        made = encoded(made, entry.target)
+    found: Any = aligned(made)
+    found.__wrapped__ = loss  # what the user gave
+    return found  # type: ignore[no-any-return]
 
 
 def aligned(loss: Loss) -> Loss:
@@ -217,8 +219,8 @@ def unmixed(loss: Loss, name: str, target: str) -> Loss:
     """A loss of class numbers or signs, which the shares of classes of mixed rows are not."""
 
     def call(output: Tensor, y: Any) -> Tensor:
-        values = y.value()
-        if values.dtype.kind == "f" and not (target == SIGNS and np.isin(values, (-1, 1)).all()):
+        mixed = y.dtype.kind == "f"
+        if mixed and not (target == SIGNS and np.isin(y.value(), (-1, 1)).all()):
             raise ArgumentError(
                 f"{name} takes class numbers; mixed rows have shares of the classes",
                 fix="loss='cross_entropy', or no augmentation that mixes rows",

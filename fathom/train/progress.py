@@ -21,11 +21,14 @@ class Progress(Callback):
     def __init__(self, file: TextIO | None = None) -> None:
         self.file = file
         self.bar: Any = None
+        self.told = False  # why steps are not compiled
 
     def on_train_begin(self, trainer: Trainer) -> None:
         file = self.file or sys.stdout
         self.began = self.shown = time.monotonic()
         self.live = file.isatty()
+        if trainer.eager_because:
+            print(f"steps are not compiled: {trainer.eager_because}", file=file, flush=True)
         if not self.live:
             return
         from rich import progress
@@ -54,6 +57,12 @@ class Progress(Callback):
             self.bar.update(self.task, completed=(trainer.epoch - 1) * trainer.batches + batch)
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
+        fast = trainer.fast
+        if fast is not None and fast.failed and not self.told:
+            self.told = True
+            print(
+                f"steps are not compiled: {fast.failed}", file=self.file or sys.stdout, flush=True
+            )
         numbers = "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
         if self.bar:
             self.bar.update(self.task, completed=epoch * trainer.batches, numbers=numbers)

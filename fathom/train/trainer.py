@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from fathom.train.callbacks import (
     load_states,
     states,
 )
+from fathom.train.compiled import FastStep, obstacle, worth
 from fathom.train.history import History
 from fathom.train.losses import Loss, by_name, find_loss
 from fathom.train.measure import evaluate_arrays, hardened, measure
@@ -70,6 +71,7 @@ class Trainer:
         average: MovingAverage | None = None,
         augment: Augment | None = None,
         penalty: Callable[[Module], Tensor] | None = None,
+        compile: bool | Literal["auto"] = "auto",
     ) -> None:
         self.model = model
         self.loader = loader
@@ -90,6 +92,10 @@ class Trainer:
         self.average = average
         self.augment = augment
         self.penalty = penalty
+        wanted = compile is True
+        consider = compile is not False and worth(self, wanted)
+        self.eager_because = obstacle(self, wanted) if consider else ""
+        self.fast = FastStep(self) if consider and not self.eager_because else None
         self.mass = 0.0  # rows (or their weights) whose gradients have been accumulated
         self.history = History()
         self.epoch = 0  # epochs done, or the one under way
@@ -129,23 +135,21 @@ class Trainer:
         self.model.train()
         total, mass, outputs, targets = 0.0, 0.0, [], []
         for batch, (x, y, w) in enumerate(self.draw(), start=1):
-            if self.mass == 0:
-                self.optimizer.zero_grad()
-            output = self.model(Tensor(x))
-            loss = self.loss_of(output, y, w)
-            value = self.check(float(loss.item()))
             share = float(len(x) if w is None else w.sum())
-            self.backward(loss, share)
-            if batch % self.accumulate == 0 or batch == self.batches:
-                self.clip()
-                self.update((x, y, w))
+            found = self.fast(x, y, w) if self.fast and self.fast.takes(x) else None
+            value, output = self.step(batch, share, (x, y, w)) if found is None else found
+            if found is not None:
+                self.check(value)
+                self.average_weights()
                 self.advance("batch")
             self.steps += 1
             total += value * share
             mass += share
             if self.metrics:
-                outputs.append(output.value())
-                targets.append(y if y.ndim < 2 or self.augment is None else hardened(y, output))
+                outputs.append(output)
+                targets.append(
+                    y if y.ndim < 2 or self.augment is None else hardened(y, Tensor(output))
+                )
             self.tell("on_batch_end", batch, value)
         logs = {"loss": total / (mass or 1.0)}
         if self.metrics:
@@ -159,6 +163,21 @@ class Trainer:
             logs["lr"] = self.schedule.get_last_lr()[0]
             self.advance("epoch", logs)
         return logs
+
+    def step(self, batch: int, share: float, rows: Batch) -> tuple[float, Array]:
+        """One step as it reads; the loss and what the model put out."""
+        x, y, w = rows
+        if self.mass == 0:
+            self.optimizer.zero_grad()
+        output = self.model(Tensor(x))
+        loss = self.loss_of(output, y, w)
+        value = self.check(float(loss.item()))
+        self.backward(loss, share)
+        if batch % self.accumulate == 0 or batch == self.batches:
+            self.clip()
+            self.update(rows)
+            self.advance("batch")
+        return value, output.value()
 
     def draw(self) -> Iterator[Batch]:
         """The batches of an epoch, augmented."""
@@ -229,6 +248,10 @@ class Trainer:
                 self.optimizer.step(lambda: self.again(batch))
         except DivergedError:
             raise self.diverged("the gradients or the update are not finite") from None
+        self.average_weights()
+
+    def average_weights(self) -> None:
+        """Let the moving average take in the new weights."""
         if self.average is not None:
             self.average.update()
 
