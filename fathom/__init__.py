@@ -23,7 +23,7 @@ from fathom.engine.tensor import (
     set_grad_enabled,
 )
 from fathom.ops import *
-from fathom.train import load
+from fathom.train import load, train_many
 from fathom.version import __version__
 
 # Infinity and nan are results here, as in PyTorch: NumPy's warnings about them inside Fathom's own
@@ -72,6 +72,7 @@ __all__ = [
     "seed",
     "set_grad_enabled",
     "train",
+    "train_many",
     "uint8",
 ]
 __all__ += ops.__all__

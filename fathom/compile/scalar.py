@@ -9,7 +9,7 @@ traced step only: it becomes a guard.
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -176,15 +176,19 @@ class ScalarBook:
         body = ", ".join(texts) + ("," if texts else "")
         return self._compile(f"lambda: ({body})")
 
-    def turns(self, texts: list[str], count: int, counters: Any) -> Any:
+    def turns(self, texts: list[str], count: int, counters: Any, sources: Any = None) -> Any:
         """The numbers of `count` calls in a row, worked out at once: (count, len(texts)).
 
         counters : lists of which every element grows by one with each call.
+        sources : objects to read from in place of the trace's own, by name.
         """
-        steps = np.arange(count)
-        space: dict[str, Any] = {"sqrt": np.sqrt, **self.sources}
+        steps, sources = np.arange(count), sources or self.sources
+        space: dict[str, Any] = {"sqrt": np.sqrt}
+        for name, holder in sources.items():
+            plain = isinstance(holder, (FunctionType, MethodType))
+            space[name] = np.vectorize(holder, otypes=[float]) if plain else holder
         for counts, _ in counters:
-            for name, holder in self.sources.items():
+            for name, holder in sources.items():
                 if getattr(holder, "steps", None) is counts:
                     space[name] = SimpleNamespace(steps=[c + steps for c in counts])
         out = np.empty((count, len(texts)))
@@ -198,6 +202,6 @@ class ScalarBook:
 
     def _compile(self, text: str) -> Any:
         names = ", ".join(self.sources)
-        space: dict[str, Any] = {"sqrt": math.sqrt}
+        space: dict[str, Any] = {"sqrt": math.sqrt, "inf": math.inf, "nan": math.nan, "np": np}
         exec(f"def make({names}):\n    return {text}", space)  # our own text, names bound once
         return space["make"](*self.sources.values())

@@ -16,6 +16,7 @@ from fathom.train.callbacks import (
     ModelCheckpoint,
     TimeLimit,
 )
+from fathom.train.fleet import Fleet, train_many
 from fathom.train.history import History
 from fathom.train.loop import attach
 from fathom.train.progress import Progress
@@ -49,6 +50,7 @@ __all__ = [
     "CSVLogger",
     "Callback",
     "EarlyStopping",
+    "Fleet",
     "History",
     "LambdaCallback",
     "ModelCheckpoint",
@@ -60,5 +62,6 @@ __all__ = [
     "load",
     "losses",
     "metrics",
+    "train_many",
     "weights",
 ]

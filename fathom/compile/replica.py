@@ -1,0 +1,102 @@
+"""One native plan for many networks of the same make: each has its state, threads have memory.
+
+A plan names the state it reads and writes by address. A `Replica` is a table of addresses for
+another network (its parameters, buffers and optimizer state) and the numbers of its own options;
+a `Lane` is what a thread needs besides: an arena, and memory for shuffled batches.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fathom.compile.native.epoch import Turns, address
+from fathom.compile.native.program import ALIGN, ARENA, FIRST
+from fathom.engine.errors import GraphError
+from fathom.engine.tensor import Tensor
+
+if TYPE_CHECKING:
+    from fathom.compile.function import Entry
+
+
+def twins(pairs: list[tuple[Any, Any]]) -> dict[int, Any]:
+    """Which object of a new network stands for which of the first: (model, optimizer) pairs.
+
+    Parameters and buffers go by name, an optimizer's groups and flat buffers by number.
+    """
+    found: dict[int, Any] = {}
+    for first, second in pairs:
+        found[id(first)] = second
+        if hasattr(first, "named_parameters"):
+            for kind in ("named_parameters", "named_buffers"):
+                mine = dict(getattr(first, kind)())
+                for name, tensor in getattr(second, kind)():
+                    found[id(mine[name])] = tensor
+            continue
+        for a, b in zip(first.param_groups, second.param_groups, strict=True):
+            found[id(a)] = b
+        for flats, others in zip(first.flats(), second.flats(), strict=True):
+            for flat, other in zip(flats, others, strict=True):
+                found[id(flat)] = other
+                found[id(flat.steps)] = other.steps
+                for name, array in flat.state.items():
+                    found[id(array)] = other.state[name]
+    return found
+
+
+class Lane:
+    """The memory of one thread."""
+
+    def __init__(self, entry: Entry) -> None:
+        program = entry.program
+        self.turns = Turns(program)
+        self.memory = np.empty(len(program.arena) + ALIGN, np.uint8)
+        start = address(self.memory)
+        self.arena = start + (-start % ALIGN)
+
+
+class Replica:
+    """A network that a plan of another one may train."""
+
+    def __init__(self, entry: Entry, twin: dict[int, Any]) -> None:
+        if not (entry.native and entry.program.repeats) or entry.program.kept_slots:
+            raise GraphError("only a plan that runs without Python can have replicas")
+        self.entry, program = entry, entry.program
+        self.table = program.table.copy()
+        self.held: list[Any] = []  # what the table points to
+        for n, value in enumerate(program.arrays):
+            if value.kind != "argument":
+                self.table[FIRST + n] = self._address(value, twin)
+        self.sources = {k: twin.get(id(v), v) for k, v in entry.book.sources.items()}
+        self.counters = [(twin.get(id(c), c), places) for c, places in entry.plan.counters]
+
+    def _address(self, value: Any, twin: dict[int, Any]) -> int:
+        origin = value.origin
+        if isinstance(origin, Tensor):
+            data = twin.get(id(origin), origin).data
+            if not data.flags.c_contiguous:
+                raise GraphError("a parameter does not lie in memory in one piece")
+            self.held.append(data)
+            return address(data)
+        base = origin if origin.base is None else origin.base
+        other = twin.get(id(base))
+        if other is None:  # the same for all
+            self.held.append(origin)
+            return address(origin)
+        self.held.append(other)
+        return address(other) + address(origin) - address(base)
+
+    def run(self, lane: Lane, count: int, order: Any, data: list[Any]) -> tuple[list[Any], int]:
+        """`count` steps on batches of rows `order`: what they return, and how many were made."""
+        entry, program = self.entry, self.entry.program
+        numbers = entry.book.turns(entry.texts, count, self.counters, self.sources)
+        numbers = np.ascontiguousarray(numbers[:, program.number_order()])
+        results = [np.empty((count, *v.shape), v.dtype) for v in program.plan.outputs]
+        self.table[ARENA] = lane.arena
+        chosen = [data[v.origin] for v in lane.turns.values]
+        made = lane.turns(self.table, numbers, count, order, chosen, results)
+        for counts, places in self.counters:
+            for i in places:
+                counts[i] += made
+        return results, made
