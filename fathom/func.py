@@ -103,7 +103,9 @@ def _pull(outputs: Sequence[Any], cotangents: Sequence[Any], inputs: Any, retain
             return x.data * 0
         gradient = as_leaf(gradient)
         if type(gradient) is Tensor and not gradient.requires_grad:
-            if id(gradient) in given or not gradient.data.flags.writeable:
+            memory = gradient.data
+            fixed = isinstance(memory, np.ndarray) and not memory.flags.writeable
+            if id(gradient) in given or fixed:
                 gradient = gradient.clone()  # each may be edited without changing another
             given.add(id(gradient))
         return gradient

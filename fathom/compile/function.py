@@ -19,9 +19,10 @@ import numpy as np
 
 from fathom.compile import numpy_backend
 from fathom.compile.guards import Captured, put
+from fathom.compile.overlap import apart
 from fathom.compile.passes import optimize
 from fathom.compile.plan import Plan, Value
-from fathom.compile.trace import AbsentGradient, Traced, Tracer
+from fathom.compile.trace import AbsentGradient, Traced, TraceError, Tracer
 from fathom.compile.trees import flatten, holds_stand_ins, outputs, rebuild, stand_in
 from fathom.engine.errors import ArgumentError, FathomWarning
 from fathom.engine.tensor import MODE, Tensor, mark_written, user_site
@@ -30,6 +31,9 @@ BACKENDS = ("auto", "numpy", "native")
 MANY = 8  # plans after which a warning tells what changes from call to call
 MOST = 64  # plans that are kept
 SMALL = 1 << 12  # elements of a captured array that is compared by its contents
+
+
+GONE = (LookupError, AttributeError, ValueError)  # what a guard looks at is not there any more
 
 
 class RetraceWarning(FathomWarning):
@@ -90,6 +94,11 @@ class Compiled:
             raise ArgumentError("nothing was compiled yet", fix="call the function once")
         return self.plans[-1]
 
+    @property
+    def native(self) -> bool:
+        """Whether calls run native code."""
+        return self.backend == "native" or (self.backend == "auto" and native_wanted())
+
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         mode = MODE.get()
         if mode.special is not None:  # inside another trace, a transform, or under watch
@@ -99,7 +108,11 @@ class Compiled:
         entries = self._entries.get(key)
         if entries is not None:
             for entry in entries:
-                if entry.holds():
+                try:
+                    held = entry.holds()
+                except GONE:
+                    held = False
+                if held:
                     return entry.run(leaves)
         return self.trace(key, args, keywords).run(leaves)
 
@@ -182,6 +195,7 @@ class Entry:
     def _trace(self, function: Any, args: Any, keywords: Any, tracer: Tracer) -> Tracer:
         """Run the function on stand-ins, and make the plan."""
         captured = Captured(function, (args, keywords), tracer.book)
+        tracer.known.update(map(id, captured.arrays))
         values: list[Value] = []
         done = False
         with tracer.open():
@@ -200,6 +214,9 @@ class Entry:
             finally:
                 if not done:
                     captured.restore()
+        for v in self.plan.inputs():
+            if v.kind == "gradient":
+                tracer.book.guards[f"{tracer.book.source(v.origin, 'p')}.grad is not None"] = None
         for array in captured.arrays:  # Python may have gone by its contents
             if id(array) not in tracer.arrays and array.size <= SMALL:
                 tracer.seen(array)
@@ -228,6 +245,8 @@ class Entry:
 
             self.program = Program(plan)
             self.run = make(self.program, plan, self.scalars, self.rebuilt, self.site)
+            if any(v.kind == "argument" for v in inputs) and self.program.home:
+                self.run = apart(self.run, [t for t, _ in plan.writes])
             self.turns: Any = None  # of `epoch`, made when it is first called
         else:
             self.run = self._run
@@ -236,7 +255,14 @@ class Entry:
 
     def failed(self) -> list[str]:
         """The guards that do not hold now."""
-        return [text for text, check in self._guards if not check()]
+
+        def fails(check: Callable[[], bool]) -> bool:
+            try:
+                return not check()
+            except GONE:
+                return True
+
+        return [text for text, check in self._guards if fails(check)]
 
     def rebuilt(self, results: list[Any]) -> Any:
         """What the function returns; what it left in attributes is put there."""
@@ -294,6 +320,12 @@ def _changes(captured: Captured, tracer: Tracer, values: list[Value]) -> list[An
     A tensor in the place of one that is like it is written into that one's memory.
     """
     found = []
+    for kept, before in captured.lists:
+        if len(kept) != len(before) and holds_stand_ins(kept, tracer):
+            raise TraceError(
+                "a list outside of the compiled function keeps a value of the trace",
+                fix="return the value, and append it outside",
+            )
     for holder, key, before, now in captured.changes():
         if not holds_stand_ins(now, tracer):
             continue

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from fathom.compile.plan import Plan, Step, Value
-from fathom.compile.trace import Traced, Tracer
+from fathom.compile.trace import Tracer
+from fathom.compile.traced import Traced
 from fathom.engine.primitive import TABLE
 
 # how many places there are to pick from
@@ -62,17 +63,23 @@ def _inside(index: Value, n: int) -> tuple[list[Step], Value]:
     """The steps that find out whether all of an index lies within -n and n, and what they find."""
     tracer = Tracer()
     with tracer.alone():
-        x = _stand_in(tracer, index)
-        low = x >= -n if index.dtype.kind == "i" else x >= 0
-        fine = TABLE["logical_and"](low, x < n)
+        x = _stand_in(tracer, index).astype(np.int64)  # native code compares signed numbers
+        fine = TABLE["logical_and"](x >= -n, x < n)
         truth = TABLE["all"](fine, axis=tuple(range(index.ndim)), keepdims=False)
-        found = tracer.lifted(truth).var
+        found = _value(tracer, truth)
     return tracer.steps, found
 
 
 def _stand_in(tracer: Tracer, value: Value) -> Any:
     tracer.examples[value] = np.broadcast_to(np.zeros((), value.dtype), value.shape)
     return Traced(tracer, value)
+
+
+def _value(tracer: Tracer, x: Any) -> Value:
+    """What a result is called in the plan."""
+    held: Any = tracer.lifted(x)
+    value: Value = held.ref
+    return value
 
 
 # -- x[i, j] ---------------------------------------------------------------------------------------
@@ -92,10 +99,10 @@ def _as_take(step: Step) -> tuple[list[Step], list[tuple[Value, int]]] | None:
     tracer = Tracer()
     with tracer.alone():
         held = [_stand_in(tracer, a) if isinstance(a, Value) else a for a in arrays]
-        flat = tracer.lifted(_flat(held, shape[axis:])).var
+        flat = _value(tracer, _flat(held, shape[axis:]))
         steps, checks = (
             tracer.steps,
-            [(tracer.lifted(a).var, n) for a, n in zip(held, shape[axis:], strict=False)],
+            [(_value(tracer, a), n) for a, n in zip(held, shape[axis:], strict=False)],
         )
     size = prod(shape[axis : axis + len(arrays)])
     merged = (*shape[:axis], size, *shape[axis + len(arrays) :])

@@ -103,10 +103,10 @@ def _expand(step: Step) -> tuple[list[Step], list[Value], Value | None] | None:
             return None
         truth = None
         if step.primitive.name in CHECKS:
-            made, truth = made[0], tracer.lifted(made[1]).var
+            made, truth = made[0], tracer.lifted(made[1]).ref
         found = made if isinstance(made, tuple) else (made,)
         outs = [
-            _settled(tracer.lifted(m), old).var for m, old in zip(found, step.outs, strict=True)
+            _settled(tracer.lifted(m), old).ref for m, old in zip(found, step.outs, strict=True)
         ]
     for inner in tracer.steps:
         inner.site = step.site

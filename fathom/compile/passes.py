@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fathom.compile.plan import Plan, Step, Value, replace, walk
+from fathom.engine.primitive import TABLE
 
 
 def optimize(plan: Plan) -> Plan:
@@ -14,11 +15,31 @@ def optimize(plan: Plan) -> Plan:
     folded = fold_identities(plan)
     shared = share(plan)
     dropped = drop_unused(plan)
+    keep_old_values(plan)
     plan.notes.append(
         f"{folded} operations that change nothing, {shared} computed twice and {dropped} that "
         "nobody uses were left out"
     )
     return plan
+
+
+def keep_old_values(plan: Plan) -> int:
+    """Copy what is given away and shows memory that the plan writes at its end."""
+    written = {v for v in plan.inputs() if any(t is v.origin for t, _ in plan.writes)}
+    for step in plan.steps:
+        if any(source in written for source in sources(step)):
+            written.update(step.outs)
+    new: dict[Value, Value] = {}
+    for v in plan.results():
+        if v in written and v not in new:
+            step = Step(TABLE["constant_of"], (v,), {}, ())
+            step.outs = (Value("computed", v.shape, v.dtype, step),)
+            new[v] = step.out
+            plan.steps.append(step)
+    plan.outputs = [new.get(v, v) for v in plan.outputs]
+    plan.writes = [(t, new.get(v, v)) for t, v in plan.writes]
+    plan.gradients = [(t, None if v is None else new.get(v, v)) for t, v in plan.gradients]
+    return len(new)
 
 
 def rewire(plan: Plan, new: dict[Value, Any]) -> None:

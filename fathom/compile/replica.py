@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fathom.compile.native.code import ARENA, FIRST
 from fathom.compile.native.epoch import Turns, address
-from fathom.compile.native.program import ALIGN, ARENA, FIRST
+from fathom.compile.native.memory import ALIGN
 from fathom.engine.errors import GraphError
 from fathom.engine.tensor import Tensor
 

@@ -182,7 +182,7 @@ class ScalarBook:
         counters : lists of which every element grows by one with each call.
         sources : objects to read from in place of the trace's own, by name.
         """
-        steps, sources = np.arange(count), sources or self.sources
+        steps, sources = np.arange(count), self.sources if sources is None else sources
         space: dict[str, Any] = {"sqrt": np.sqrt}
         for name, holder in sources.items():
             plain = isinstance(holder, (FunctionType, MethodType))

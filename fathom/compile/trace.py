@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from fathom.compile.by_value import operation
-from fathom.compile.plan import Plan, Step, Value, replace
+from fathom.compile.plan import Plan, Step, Value, replace, walk
 from fathom.compile.scalar import Scalar, ScalarBook
-from fathom.compile.traced import Traced, TraceError
+from fathom.compile.traced import Traced, TraceError, asked
 from fathom.engine.errors import FathomError
 from fathom.engine.levels import interpret
 from fathom.engine.primitive import Extra, Primitive, apply, edges, kept, node_of, retry, settle
@@ -45,18 +45,18 @@ class Adopted:
         self.data, self.grad = tensor.data, tensor.grad
         self.cell, self.edge, self.requires_grad = tensor.cell, tensor.edge, tensor.requires_grad
         self.stand_in = stand_in
-        self.before = stand_in.var
-        self.grad_in, self.grad_before = grad, None if grad is None else grad.var
+        self.before = stand_in.ref
+        self.grad_in, self.grad_before = grad, None if grad is None else grad.ref
 
     def untouched(self, grad: Any) -> bool:
         """Whether a gradient is the one the step was entered with."""
-        if grad is self.grad_in:
-            return grad is None or grad.var is self.grad_before
-        return grad is self.grad  # one that was met as a tensor of its own
+        if self.grad_in is None:
+            return grad is self.grad
+        return grad is self.grad_in and grad.ref is self.grad_before
 
     def written(self) -> bool:
         """Whether the step has changed it so far."""
-        return self.stand_in.var is not self.before
+        return self.stand_in.ref is not self.before
 
     def restore(self) -> None:
         t = self.tensor
@@ -94,6 +94,8 @@ class Tracer:
         self.absent: dict[Value, Tensor] = {}  # gradients that were None at the beginning
         self.strict = strict  # such gradients stay None, and the plan holds for None only
         self.random = current()
+        self.constants: dict[Value, Any] = {}  # arrays that were made while tracing
+        self.known: set[int] = set()  # arrays that were there before, by id
         self.arguments: list[tuple[Traced, Value]] = []
         self.counts: dict[str, int] = {}
         self.over = False
@@ -140,16 +142,23 @@ class Tracer:
         gradients: list[tuple[Tensor, Value | None]] = []
         for held in self.adopted.values():
             found = held.tensor.data
-            var = found.var if isinstance(found, Traced) else self.lifted(found).var
+            var = found.ref if isinstance(found, Traced) else self.lifted(found).ref
             if var is not held.before:
                 writes.append((held.tensor, var))
             grad = held.tensor.grad
             if held.untouched(grad):
                 continue
-            gradients.append((held.tensor, None if grad is None else self.lifted(grad).var))
+            gradients.append((held.tensor, None if grad is None else self.lifted(grad).ref))
         for array, stand_in, before in self.arrays.values():
-            if stand_in.var is not before:
-                writes.append((array, stand_in.var))
+            if stand_in.ref is before:
+                continue
+            if id(array) not in self.known:
+                raise TraceError(
+                    "a compiled function edits an array of NumPy's in place, and it is not clear "
+                    "whether that array is there before the call",
+                    fix="make it with fathom.zeros(...), or close over the array itself",
+                )
+            writes.append((array, stand_in.ref))
         guards = list(self.book.guards)
         return Plan(
             self.steps, outputs, writes, gradients, self.checks, self.counters, guards, name
@@ -165,13 +174,13 @@ class Tracer:
     def argument(self, array: Any, number: int) -> Traced:
         """The stand-in for an argument."""
         found = self.stand_in("argument", array, number)
-        self.arguments.append((found, found.var))
+        self.arguments.append((found, found.ref))
         return found
 
     def refuse_edits(self) -> None:
         """Arguments that were written in place: the caller would not see it."""
         for stand_in, before in self.arguments:
-            if stand_in.var is not before:
+            if stand_in.ref is not before:
                 raise TraceError(
                     f"argument {before.origin} of a compiled function is edited in place",
                     fix="return the new value, or let the function close over the tensor",
@@ -209,7 +218,7 @@ class Tracer:
                 return None
             zeros = np.broadcast_to(np.zeros((), tensor.dtype), tensor.shape)
             grad = self.stand_in("gradient", zeros, tensor)
-            self.absent[grad.var] = tensor
+            self.absent[grad.ref] = tensor
             return grad
         if isinstance(entry.data, Tensor):  # met before as a tensor of its own
             self.book.guards[f"{name}.grad is {self.book.source(entry, 'o')}"] = None
@@ -221,6 +230,8 @@ class Tracer:
         if not isinstance(x, (Tensor, np.ndarray)):
             return np.asarray(x)
         held = self.adopted.get(id(x))
+        if isinstance(x, Tensor) and isinstance(x.storage(), Traced) and held is None:
+            return x.storage().value()  # that of a constant, or an error
         if held is None:
             found = x.value() if isinstance(x, Tensor) else x
         elif x.requires_grad or held.written() or x.storage() is not held.stand_in:
@@ -241,12 +252,34 @@ class Tracer:
             return None
         return self.lifted(grad)
 
+    def memory(self, x: Any) -> Traced:
+        """The stand-in of a tensor's memory, or of an array that is known to be kept."""
+        if isinstance(x, np.ndarray):
+            self.known.add(id(x))
+        return self.lifted(x)
+
+    def written(self, target: Any, result: Any) -> Any:
+        """An array (or stand-in) after an operation of NumPy's has written into it."""
+        stand_in = target if isinstance(target, Traced) else self.lifted(target)
+        stand_in.assign(result.storage() if isinstance(result, Tensor) else result)
+        return target
+
+    def fresh(self, data: Any) -> Any:
+        """What a new tensor holds: memory of its own, with the same contents at each call."""
+        if isinstance(data, Traced):
+            return data
+        if id(data) in self.known or (data.base is not None and id(data.base) in self.known):
+            return self.memory(data)
+        var = self.array(data).ref
+        self.constants[var] = data
+        return Traced(self, var)
+
     def array(self, array: Any) -> Traced:
         """The stand-in of an ndarray that is met as it is: read by reference at each call."""
         found = self.arrays.get(id(array))
         if found is None:
             stand_in = self.stand_in("array", array, array)
-            found = self.arrays[id(array)] = (array, stand_in, stand_in.var)
+            found = self.arrays[id(array)] = (array, stand_in, stand_in.ref)
         return found[1]
 
     def lifted(self, value: Any) -> Traced:
@@ -279,7 +312,7 @@ class Tracer:
         """The stand-in of a parameter's share of an optimizer's state."""
         key = (id(flat), name, place.start)
         if key not in self.parts:
-            self.parts[key] = self.array(array[place].reshape(shape))
+            self.parts[key] = self.memory(array[place].reshape(shape))
         return self.parts[key]
 
     # -- effects of other kinds -------------------------------------------------------------
@@ -292,7 +325,7 @@ class Tracer:
 
     def check(self, truths: list[Traced], error: Callable[[], Exception]) -> None:
         """Something that must hold when all is computed, before anything is written."""
-        self.checks.extend((t.var, error) for t in truths)
+        self.checks.extend((t.ref, error) for t in truths)
 
     # -- operations -----------------------------------------------------------------------
 
@@ -330,7 +363,7 @@ class Tracer:
         """Note one operation; its results as stand-ins, and its `Extra`, if it left one."""
         first = args[0] if args else None
         if isinstance(first, Traced) and primitive.name == "add" and len(args) == 2:
-            absent = self.absent.get(first.var)
+            absent = self.absent.get(first.ref)
             if absent is not None:  # the first gradient is taken over, as without a plan
                 self.book.guards[f"{self.book.source(absent, 'p')}.grad is None"] = None
                 return self.lifted(args[1]).copy(), None
@@ -339,15 +372,20 @@ class Tracer:
         if not self.absent.keys().isdisjoint(v for v in lifted if isinstance(v, Value)):
             raise AbsentGradient
         given = replace(params, lambda p: self.lift(p) if _dynamic(p) else p)
+        if primitive.name == "getitem" and any(_is_mask(v) for v in walk(given)):
+            raise asked("x[mask], whose shape depends on values,")
         examples = [self.examples.get(v, v) if isinstance(v, Value) else v for v in lifted]
         settings = replace(given, lambda p: self.examples[p] if isinstance(p, Value) else p)
-        with np.errstate(all="ignore"):
-            try:
+        token = MODE.set(PLAIN)
+        try:
+            with np.errstate(all="ignore"):
                 out = primitive.forward(*examples, **settings)
-            except FathomError:
-                raise
-            except (ValueError, TypeError, IndexError) as error:
-                out = retry(primitive, examples, settings, error)
+        except FathomError:
+            raise
+        except (ValueError, TypeError, IndexError) as error:
+            out = retry(primitive, examples, settings, error)
+        finally:
+            MODE.reset(token)
         single = not isinstance(out, tuple)
         found = [out] if single else list(out)
         left = list(found.pop()) if not single and isinstance(found[-1], Extra) else None
@@ -368,7 +406,7 @@ class Tracer:
         extra = None
         if left is not None:
             extra = Extra(noted(o) if isinstance(o, np.ndarray) else o for o in left)
-            step.extra = tuple(o.var if isinstance(o, Traced) else None for o in extra)
+            step.extra = tuple(o.ref if isinstance(o, Traced) else None for o in extra)
         self.steps.append(step)
         alone = single or (left is not None and len(outs) == 1)
         return (outs[0] if alone else tuple(outs)), extra
@@ -429,6 +467,7 @@ def _draw(stream: str, method: str, **options: Any) -> Any:
         MODE.reset(token)
 
 
+PLAIN = Mode(grad=False)  # in which the examples are worked out
 DRAW = Primitive("draw", "general", _draw, casts=True, listed=False)
 
 
@@ -445,6 +484,10 @@ def shown(arrays: list[Any], values: Any, examples: list[Any]) -> tuple[Value, .
 def _storage(value: Any) -> Any:
     found = value.storage() if isinstance(value, Tensor) else value
     return found if isinstance(found, Traced) else None
+
+
+def _is_mask(value: Any) -> bool:
+    return isinstance(value, Value) and value.kind != "array" and value.dtype.kind == "b"
 
 
 def _dynamic(value: Any) -> bool:

@@ -6,6 +6,9 @@ It knows shape and dtype, and notes what is done with it. Where Python asks for 
 
 from __future__ import annotations
 
+import copy
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,10 +29,30 @@ class TraceError(GraphError):
 def asked(what: str) -> TraceError:
     """The error for Python that wants a value where a plan has none."""
     return TraceError(
-        f"{what} at {describe_site(user_site(3))}: a compiled step has no values yet, and what "
+        f"{what} at {asking_line()}: a compiled step has no values yet, and what "
         "Python does with one would not be repeated",
         fix="use fathom.where for a choice, return what you want to see, pass numbers that decide "
         "shapes as Python numbers or lists, or leave that line outside of the compiled function",
+    )
+
+
+def asking_line() -> str:
+    """The line of the user's that is under way: not one of Fathom, Python or NumPy."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_library(frame.f_code.co_filename):
+        frame = frame.f_back
+    return describe_site((frame.f_code, frame.f_lasti))
+
+
+LIBRARIES = tuple(
+    str(Path(file).resolve().parent) for file in (np.__file__, copy.__file__, Path(__file__).parent)
+)
+
+
+def _is_library(file: str) -> bool:
+    inside = "site-packages" not in file.removeprefix(LIBRARIES[1])
+    return file.startswith(("<", LIBRARIES[0], LIBRARIES[2])) or (
+        file.startswith(LIBRARIES[1]) and inside
     )
 
 
@@ -43,16 +66,16 @@ class Traced(Tensor):
 
     def __init__(self, tracer: Tracer, var: Value, base: Traced | None = None) -> None:
         self.tracer = tracer
-        self.var = var
+        self.ref = var
         self.base = base  # whose memory it shows, if it is a view
         self.edits = 0  # in-place edits so far
         self.seen = 0 if base is None else base.edits
 
     data = property(lambda self: self)  # type: ignore[assignment]
-    shape = property(lambda self: self.var.shape)  # type: ignore[assignment]
-    dtype = property(lambda self: self.var.dtype)  # type: ignore[assignment]
-    ndim = property(lambda self: len(self.var.shape))  # type: ignore[assignment]
-    size = property(lambda self: self.var.size)  # type: ignore[assignment]
+    shape = property(lambda self: self.ref.shape)  # type: ignore[assignment]
+    dtype = property(lambda self: self.ref.dtype)  # type: ignore[assignment]
+    ndim = property(lambda self: len(self.ref.shape))  # type: ignore[assignment]
+    size = property(lambda self: self.ref.size)  # type: ignore[assignment]
 
     def storage(self) -> Traced:
         return self
@@ -61,29 +84,23 @@ class Traced(Tensor):
         return self
 
     def copy(self) -> Traced:
-        return Traced(self.tracer, self.var)
+        return Traced(self.tracer, self.ref)
 
     clone = copy
 
     def __repr__(self) -> str:
-        return f"Traced({self.var.dtype}{list(self.var.shape)})"
+        return f"Traced({self.ref.dtype}{list(self.ref.shape)})"
 
     def value(self) -> Any:
         self.tracer.at_work()
-        raise asked("the values of a tensor are asked for")
+        constant = self.tracer.constants.get(self.ref)
+        if constant is None:
+            raise asked("the values of a tensor are asked for")
+        return constant
 
     _read = value
 
-    def __bool__(self) -> bool:
-        raise asked("Python asks whether a tensor is true")
-
-    def item(self) -> Any:
-        raise asked("item()")
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        raise asked("NumPy wants the values of a tensor")
-
-    numpy = tolist = __float__ = __int__ = __index__ = item
+    numpy = value
 
     def __deepcopy__(self, memo: Any) -> Any:
         raise asked("a copy of the values of a tensor")
@@ -100,7 +117,7 @@ class Traced(Tensor):
             new = new.astype(self.dtype)
         if new.shape != self.shape:
             new = TABLE["broadcast_to"](new, shape=self.shape)
-        self.var = new.var
+        self.ref = new.ref
         self.edits += 1
 
     def fill(self, number: Any) -> None:
@@ -117,7 +134,7 @@ class Traced(Tensor):
                     "was edited in place",
                     fix="make the view again after the edit",
                 )
-        return self.var
+        return self.ref
 
     def __array_function__(self, function: Any, types: Any, args: Any, keywords: Any) -> Any:
         """np.where, np.clip, ...: the operation of that name."""
@@ -140,8 +157,4 @@ class Traced(Tensor):
         result = Tensor.__array_ufunc__(self, ufunc, method, *inputs, **keywords)  # type: ignore[attr-defined]
         if out is None:
             return result
-        target = out[0]
-        if not isinstance(target, Traced):
-            target = self.tracer.array(target)
-        target.assign(result)
-        return target
+        return self.tracer.written(out[0], result)

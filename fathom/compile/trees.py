@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -122,6 +123,11 @@ def outputs(tree: Any, tracer: Tracer, values: list[Value], history: bool = Fals
     """
 
     def leaf(x: Any) -> Any:
+        if isinstance(x, (types.GeneratorType, types.CoroutineType)):
+            raise TraceError(
+                "a compiled function is a generator: it would run after the trace",
+                fix="return the values, in a list say, and compile what makes one of them",
+            )
         if not isinstance(x, (Tensor, np.ndarray)):
             return x
         if isinstance(x, Tensor) and not history and x.node is not None and x.requires_grad:
@@ -130,7 +136,7 @@ def outputs(tree: Any, tracer: Tracer, values: list[Value], history: bool = Fals
                     "a compiled function returns a tensor that still waits for backward()",
                     fix="call backward() inside, return loss.detach(), or use no_grad()",
                 )
-        var = tracer.lifted(x).var
+        var = tracer.lifted(x).ref
         if var in tracer.absent:
             raise AbsentGradient
         values.append(var)

@@ -71,6 +71,8 @@ class Tensor(TensorMethods):
         name: str | None = None,
     ) -> None:
         self.data = to_array(data, dtype)
+        if (tracer := tracing()) is not None:
+            self.data = tracer.fresh(self.data)
         if name is not None:
             self.extra = {"name": name}
         if requires_grad:

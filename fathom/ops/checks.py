@@ -24,7 +24,7 @@ def raw(x: Any) -> Any:
 def memory(x: Any) -> Any:
     """The array of a tensor, to be read or written in place; under trace, its stand-in."""
     if (tracer := tracing()) is not None:
-        return tracer.lifted(x)
+        return tracer.memory(x)
     return x.storage() if isinstance(x, Tensor) else np.asarray(x)
 
 

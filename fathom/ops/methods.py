@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from fathom.engine.errors import GraphError
-from fathom.engine.tensor import Tensor, TensorLike
+from fathom.engine.tensor import Tensor, TensorLike, tracing
 from fathom.ops import (
     assemble,
     counting,
@@ -414,6 +414,9 @@ _UFUNCS = {
 def _array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
     """`np.exp(tensor)` and `array * tensor` run our op, so that nothing loses its history."""
     operation = _UFUNCS.get(ufunc)
+    tracer = tracing()
+    if tracer is not None and operation is not None and method == "__call__" and "out" in keywords:
+        return tracer.written(keywords["out"][0], operation(*inputs))  # type: ignore[operator]
     if method != "__call__" or operation is None or keywords:
         if any(isinstance(x, Tensor) and (x.requires_grad or x.level) for x in inputs):
             raise GraphError(

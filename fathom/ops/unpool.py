@@ -11,7 +11,7 @@ import numpy as np
 from fathom.engine.errors import DtypeError, ShapeError
 from fathom.engine.primitive import Primitive, apply, general
 from fathom.engine.tensor import Tensor, TensorLike
-from fathom.ops.checks import operand, raw, sizes
+from fathom.ops.checks import on_arrays, operand, sizes
 from fathom.ops.pool import checked_input, flat_axes, no_gradient, take_places, window_options
 from fathom.ops.window import Sizes, volume
 
@@ -70,11 +70,11 @@ def max_unpool_nd(
         if not hasattr(output_size, "__index__"):
             output_size = tuple(output_size)[-rank:]
         spatial = sizes(name, "output_size", output_size, rank)
-    _check_places(name, raw(index), spatial)
+    on_arrays(_check_places, index, name=name, spatial=spatial)
     return apply(_unpool, x, index, spatial=spatial)
 
 
-def _check_places(name: str, index: Any, spatial: Sizes) -> None:
+def _check_places(index: Any, name: str, spatial: Sizes) -> Any:
     if index.dtype.kind not in "iu":
         raise DtypeError(f"{name}: indices are whole numbers; received {index.dtype}")
     bad = (index < 0) | (index >= volume(spatial))
@@ -83,3 +83,4 @@ def _check_places(name: str, index: Any, spatial: Sizes) -> None:
             f"{name}: index {index[bad][0]} lies outside of an output of size {spatial}; valid "
             f"are 0 to {volume(spatial) - 1}"
         )
+    return index

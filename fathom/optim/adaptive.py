@@ -201,7 +201,7 @@ class Rprop(Optimizer):
             sizes.fill(group["lr"])
         np.multiply(g, before, out=scratch)
         turned = scratch < 0
-        sizes *= np.where(turned, down, np.where(scratch > 0, up, 1.0))
+        sizes *= np.where(turned, down, np.where(scratch > 0, up, 1.0)).astype(sizes.dtype)
         np.clip(sizes, low, high, out=sizes)
         g[...] = np.where(turned, 0.0, g)
         before[...] = g

@@ -133,7 +133,7 @@ class Optimizer:
             for p in group["params"]:
                 if tracer is not None:
                     tracer.adopt(p)
-                p.grad = None if set_to_none else Tensor(np.zeros_like(p.value()))
+                p.grad = None if set_to_none else Tensor(np.zeros(p.shape, p.dtype))
 
     def flats(self) -> list[list[Flat]]:
         """For each group, its flat buffers: one for each dtype."""

@@ -50,9 +50,9 @@ class SGD(Optimizer):
         momentum = group["momentum"]
         if momentum:
             v = state["momentum_buffer"]
-            if step == 1:
+            if group["dampening"] and step == 1:
                 v[...] = g
-            else:
+            else:  # without dampening the first step comes out as g, too: v is 0
                 v *= momentum
                 v += np.multiply(g, 1.0 - group["dampening"], out=scratch)
             if group["nesterov"]:

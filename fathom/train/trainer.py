@@ -157,8 +157,8 @@ class Trainer:
         if self.validation is not None:
             x, y = self.validation
             with self.averaged():
-                found = evaluate_arrays(self.model, x, y, self.plain_loss, self.metrics)
-            logs |= {f"val_{name}": value for name, value in found.items()}
+                scores = evaluate_arrays(self.model, x, y, self.plain_loss, self.metrics)
+            logs |= {f"val_{name}": value for name, value in scores.items()}
         if self.schedule is not None:
             logs["lr"] = self.schedule.get_last_lr()[0]
             self.advance("epoch", logs)

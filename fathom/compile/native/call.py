@@ -129,14 +129,14 @@ class _Writer:
                 self.lines.append(f"{memory}[...] = {self.shown(made)}")
         if written:
             self.lines.append(f"stamp({self.name(written)}, site)")
-        for (tensor, _), (_, made) in zip(plan.gradients, own.gradients, strict=True):
+        for (tensor, _), (_, grad) in zip(plan.gradients, own.gradients, strict=True):
             owner = self.name(tensor)
-            if made is None:
+            if grad is None:
                 self.lines.append(f"{owner}.grad = None")
-            elif made in program.kept:
-                self.lines.append(f"{owner}.grad = {self.name(program.kept[made].given)}()")
+            elif grad in program.kept:
+                self.lines.append(f"{owner}.grad = {self.name(program.kept[grad].given)}()")
             else:
-                self.lines.append(f"{owner}.grad = Tensor({self.shown(made)}.copy())")
+                self.lines.append(f"{owner}.grad = Tensor({self.shown(grad)}.copy())")
         for counts, places in plan.counters:
             name = self.name(counts)
             self.lines += [f"{name}[{i}] += 1" for i in places]

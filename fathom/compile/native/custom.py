@@ -46,6 +46,13 @@ MODULES = (
     "pooling",
     "recurrent",
 )  # of this folder: they declare emitters
+HEAVY = 1 << 20  # operations that are worth a second thread
+
+
+def moved(address: str, nbytes: int) -> str:
+    """An address further on."""
+    slot, at = address.split(":")
+    return f"{slot}:{int(at) + nbytes}"
 
 
 @dataclass(frozen=True)
@@ -164,9 +171,19 @@ class Site:
         """A function and its call: `body(w, *pointers)` for these values or addresses."""
         return self.call(self.function(len(given), body), given)
 
+    def shared(self, count: int, work: int, write: Callable[[int, int], list[str]]) -> list[str]:
+        """Lines for `count` equal parts of a whole, by several threads if there is much to do.
+
+        `write(first, count)` gives the lines for some of them; scratch memory it takes is its
+        own. `work` : operations in all.
+        """
+        threads = min(self.program.threads, count) if work >= HEAVY else 1
+        cuts = [(count * i // threads, count * (i + 1) // threads) for i in range(threads)]
+        return self.program.parallel([write(a, b - a) for a, b in cuts])
+
     def product(self, p: Product, epilogue: Epilogue | None = None, tag: str = "") -> Made:
         """The function of a matrix product; `tag` tells epilogues apart."""
-        key, sizes = f"{p!r} {tag}", self.program.__dict__.setdefault("_scratches", {})
+        key, sizes = f"{p!r} {tag}", self.program._scratches
         kernel = None if key in self.program.kernels else generate(p, "@NAME@", epilogue=epilogue)
         if kernel is not None:
             self.program.declarations |= set(kernel.declarations)
@@ -224,6 +241,9 @@ class Site:
 
     def within(self, target: Value, index: Any) -> tuple[Place, tuple[int, ...]]:
         """Place and shape of target[index], for a basic index."""
+        parts = index if isinstance(index, tuple) else (index,)
+        if not any(p is Ellipsis for p in parts):
+            index = (*parts, ...)  # a single element is a view, too
         shape = np.broadcast_to(np.empty(()), target.shape)[index].shape
         inner = Value("computed", shape, target.dtype, self.step)
         shown = view(

@@ -28,6 +28,7 @@ TRUTHS = COMPARES | {
 }  # fmt: skip
 ANY = {"where", "astype", "clone"} | TRUTHS  # work in whole numbers and floats alike
 WHOLE = {"add", "sub", "mul", "neg", "maximum", "minimum", "abs", "square"} | ANY
+ORDER = {"abs", "maximum", "minimum", "greater", "greater_equal", "less", "less_equal"}
 
 
 def literal(number: Any, dtype: Any) -> str:

@@ -115,7 +115,8 @@ class Turns:
         self.program = program
         self.values = arguments(program)
         pointer = ctypes.c_void_p
-        self.function = program.library.function(
+        library: Any = program.library
+        self.function = library.function(
             NAME, pointer, pointer, ctypes.c_int64, pointer, pointer, pointer,
             result=ctypes.c_int64,
         )  # fmt: skip

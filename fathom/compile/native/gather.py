@@ -1,14 +1,16 @@
 """Elements picked by an array of places, and added into them.
 
-No index leads outside: `bounds` has it checked before anything is written, and here it is held
+No index leads outside: `indexing` has it checked before anything is written, and here it is held
 between the ends all the same.
 """
 
 from __future__ import annotations
 
+from functools import partial
+from math import prod
 from typing import Any
 
-from fathom.compile.native.custom import Site, emitter
+from fathom.compile.native.custom import Site, emitter, moved
 from fathom.compile.native.kernel import Operand, merge
 from fathom.compile.native.loops import (
     add_to,
@@ -118,18 +120,25 @@ def _pool_put(site: Site) -> list[str]:
 
 def _flat(site: Site, whole: Value, index: Value, parts: Value, rank: int, adds: bool) -> list[str]:
     """The last axes of `whole` counted as one: the index is a place in them."""
-    size = 1
-    for n in whole.shape[whole.ndim - rank :]:
-        size *= n
+    size = prod(whole.shape[whole.ndim - rank :])
     before, at = site.dense(whole)
     steps, turn, lead = site.steps(parts), site.steps(index), index.ndim - rank
+    planes = prod(index.shape[1:lead])  # of one element of the first axis
 
-    def body(w: Writer, x: str, places: str, y: str) -> None:
+    def write(first: int, count: int) -> list[str]:
+        given = [
+            moved(at, first * planes * size * whole.dtype.itemsize),
+            site.address(index, first * turn[0]), site.address(parts, first * steps[0]),
+        ]  # fmt: skip
+        return site.kernel(given, partial(body, count))
+
+    def body(count: int, w: Writer, x: str, places: str, y: str) -> None:
+        outside = (count, *index.shape[1:lead])
         if adds:
-            zero(w, x, whole.nbytes)
-        with nest(w, index.shape[:lead]) as outer:
+            zero(w, x, count * planes * size * whole.dtype.itemsize)
+        with nest(w, outside) as outer:
             row: Index = 0
-            for i, n in zip(outer, index.shape[:lead], strict=True):
+            for i, n in zip(outer, outside, strict=True):
                 row = plus(w, times(w, row, n), i)
             first = times(w, row, size)
             with nest(w, index.shape[lead:]) as inner:
@@ -138,7 +147,7 @@ def _flat(site: Site, whole: Value, index: Value, parts: Value, rank: int, adds:
                 place = plus(w, first, clamped(w, found, size, wraps=False))
                 _move(w, (x, place), (y, offset(w, here, steps)), whole.dtype, adds)
 
-    return [*before, *site.kernel([at, index, parts], body)]
+    return [*before, *site.shared(index.shape[0], 16 * index.size, write)]
 
 
 def _move(

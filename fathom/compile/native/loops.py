@@ -46,6 +46,21 @@ def plus(w: Writer, a: Index, b: Index) -> Index:
     return w.op(f"add nsw i64 {a}, {b}")
 
 
+def carried(w: Writer, shape: Sequence[int], start: list[tuple[str, str]], step: Any) -> Any:
+    """Values carried through nested loops: `step(indices, values) -> values`."""
+
+    def run(axis: int, indices: list[Index], held: Sequence[str]) -> list[str]:
+        if axis == len(shape):
+            return list(step(indices, held))
+        with w.loop(shape[axis]) as turn:
+            inner = [turn.carry(kind, value) for (kind, _), value in zip(start, held, strict=True)]
+            after = run(axis + 1, [*indices, turn.index], inner)
+            turn.step(after)
+        return after
+
+    return tuple(run(0, [], [value for _, value in start]))
+
+
 def whole_number(w: Writer, pointer: str, dtype: Any, at: Index) -> str:
     """An element of an array of whole numbers, as i64."""
     kind = TYPES[np.dtype(dtype).name]

@@ -22,6 +22,14 @@ def _basic(step: Step) -> bool:
     return not any(isinstance(p, (bool, np.bool_, np.ndarray, list)) for p in walk(parts))
 
 
+@emitter("getitem", can=_basic)
+def _getitem(site: Site) -> list[str]:
+    """What is no view to NumPy: a single element."""
+    (x,), out = site.step.args, site.step.out
+    source = site.part(x, site.step.params["index"])
+    return site.move(source, site.place(out), out.dtype, out.shape)
+
+
 @emitter("putitem", can=_basic)
 def _putitem(site: Site) -> list[str]:
     (g,), out = site.step.args, site.step.out

@@ -7,9 +7,10 @@ one whose border never changes a result.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -19,6 +20,7 @@ from fathom.compile.native.custom import Site, emitter
 from fathom.compile.native.elements import TYPES, literal
 from fathom.compile.native.loops import (
     add_to,
+    carried,
     copy,
     lanes_of,
     load,
@@ -117,7 +119,7 @@ def _max_pool(site: Site) -> list[str]:
     steps, cut = site.steps(x), len(ps.lead)
     nothing = literal(-np.inf, x.dtype)
 
-    def body(w: Writer, source: str, largest: str, places: str, border: str) -> None:
+    def body(ps: Planes, w: Writer, source: str, largest: str, places: str, border: str) -> None:
         if ps.overhangs:
             with w.turns(prod(ps.ends)) as i:
                 store(w, nothing, border, i, x.dtype)
@@ -132,7 +134,19 @@ def _max_pool(site: Site) -> list[str]:
                     row.store(value, largest, into, TYPES[x.dtype.name])
                     row.store(row.place(winner), places, into, "i64")
 
-    return site.kernel([x, best, index, site.scratch(ps.nbytes)], body)
+    return _shared(site, ps, [x, best, index], body)
+
+
+def _shared(site: Site, ps: Planes, held: Sequence[Value], body: Callable[..., None]) -> list[str]:
+    """Lines for all planes: `body(planes, w, *pointers, border)`, perhaps by several threads."""
+
+    def write(first: int, count: int) -> list[str]:
+        part = replace(ps, lead=(count, *ps.lead[1:])) if ps.lead else ps
+        given = [site.address(v, first * site.steps(v)[0]) for v in held]
+        return site.kernel([*given, site.scratch(ps.nbytes)], partial(body, part))
+
+    work = 4 * prod(ps.lead) * prod(ps.counts) * prod(ps.kernel)
+    return site.shared(ps.lead[0] if ps.lead else 1, work, write)
 
 
 def _rows(
@@ -268,7 +282,7 @@ def _largest(row: Row) -> tuple[str, str]:
             if ps.overhangs or any(place):
                 value, winner = better(place, value, winner)
         return value, winner
-    found: tuple[str, str] = _carried(
+    found: tuple[str, str] = carried(
         w, ps.kernel, [(kind, value), ("i32", winner)], lambda p, held: better(p, *held)
     )
     return found
@@ -299,28 +313,13 @@ def _first_inside(row: Row) -> str:
     return value
 
 
-def _carried(w: Writer, shape: Sizes, start: list[tuple[str, str]], step: Any) -> Any:
-    """Values carried through nested loops: `step(indices, values) -> values`."""
-
-    def run(axis: int, indices: list[Index], held: Sequence[str]) -> list[str]:
-        if axis == len(shape):
-            return list(step(indices, held))
-        with w.loop(shape[axis]) as turn:
-            inner = [turn.carry(kind, value) for (kind, _), value in zip(start, held, strict=True)]
-            after = run(axis + 1, [*indices, turn.index], inner)
-            turn.step(after)
-        return after
-
-    return tuple(run(0, [], [value for _, value in start]))
-
-
 @emitter("window_sum", can=_floats)
 def _window_sum(site: Site) -> list[str]:
     (x,), out = site.step.args, site.step.out
     ps = Planes.of(x.shape, x.dtype, site.step.params)
     steps, cut = site.steps(x), len(ps.lead)
 
-    def body(w: Writer, source: str, target: str, border: str) -> None:
+    def body(ps: Planes, w: Writer, source: str, target: str, border: str) -> None:
         if ps.overhangs:
             zero(w, border, ps.nbytes)
         with nest(w, ps.lead) as lead:
@@ -332,7 +331,7 @@ def _window_sum(site: Site) -> list[str]:
                     into = offset(w, [*lead, *at], site.steps(out))
                     row.store(_total(row), target, into, row.kind)
 
-    return site.kernel([x, out, site.scratch(ps.nbytes)], body)
+    return _shared(site, ps, [x, out], body)
 
 
 def _total(row: Row) -> str:
@@ -344,7 +343,7 @@ def _total(row: Row) -> str:
         return [w.op(f"fadd reassoc contract {kind} {held[0]}, {row.load(place)}")]
 
     if prod(kernel) > UNROLLED:
-        return str(_carried(w, kernel, [(row.kind, "0.0")], add)[0])
+        return str(carried(w, kernel, [(row.kind, "0.0")], add)[0])
     total = [row.load((0,) * len(kernel))]
     for place in itertools.islice(np.ndindex(*kernel), 1, None):
         total = add(place, total)
@@ -359,9 +358,9 @@ def _window_spread(site: Site) -> list[str]:
     own = contiguous(ps.ends) if ps.overhangs else contiguous(ps.spatial)
     inside, between = ps.walks(own)
 
-    def body(w: Writer, slope: str, target: str, border: str) -> None:
+    def body(ps: Planes, w: Writer, slope: str, target: str, border: str) -> None:
         if ps.inside != ps.spatial:
-            zero(w, target, out.nbytes)
+            zero(w, target, prod(ps.lead) * prod(ps.spatial) * out.dtype.itemsize)
         with nest(w, ps.lead) as lead:
             made = ps.at(w, target, offset(w, lead, site.steps(out)[:cut]))
             sums = border if ps.overhangs else made
@@ -376,7 +375,7 @@ def _window_spread(site: Site) -> list[str]:
                 walks = (own, contiguous(ps.spatial))
                 copy(w, there, made, ps.inside, walks, out.dtype)
 
-    return site.kernel([g, out, site.scratch(ps.nbytes)], body)
+    return _shared(site, ps, [g, out], body)
 
 
 def _order(ps: Planes) -> Sizes:

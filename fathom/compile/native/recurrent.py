@@ -4,6 +4,7 @@ Each step of time is one generated product of the hidden side, and one pass of e
 that does all else in it: gates, cell, and what is held behind the end of a sequence. The way
 back is built alike; the gradients of the weights are ordinary products over all steps, in the
 plan behind it. Weights are turned round once, before the loop, so that products read rows.
+Sequences have nothing to do with each other: with several threads, each takes some of them.
 
 Shapes: x (time, n, gates), states (time, n, hidden), weights (gates, hidden), mask (time, n, 1).
 Other shapes (a batch of models) are left to NumPy.
@@ -12,19 +13,20 @@ Other shapes (a batch of models) are left to NumPy.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from fathom.compile.native.custom import Made, Site, emitter
 from fathom.compile.native.elements import TYPES
 from fathom.compile.native.gemm import Epilogue, Product, Spot, bias
 from fathom.compile.native.lanes import Lanes, Num, rows_of
+from fathom.compile.native.places import contiguous
 from fathom.compile.native.text import SIZES, Index, Writer
 from fathom.compile.plan import Step, Value
 
 Pointers = Mapping[str, str]
+HEAVY = 1_000_000  # flops of a layer that is worth sharing
 
 
 def _can(step: Step) -> bool:
@@ -49,58 +51,109 @@ def _add() -> Epilogue:
     return Epilogue(emit, ("%plus",))
 
 
-class Loop:
-    """One layer on its way into a program: memory by name, products, and the loop over time."""
+@dataclass
+class Shared:
+    """What all parts of a layer read: arrays in one piece, and the lines that make them."""
 
-    def __init__(self, site: Site, time: int, n: int) -> None:
-        self.site, self.time, self.n = site, time, n
+    memory: dict[str, str] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+
+
+Write = Callable[[Site, "Loop"], list[str]]
+
+
+def _layer(*names: str) -> Callable[[Write], Write]:
+    """Declare what writes a layer for some of its sequences; heavy ones are shared by threads."""
+
+    def declare(write: Write) -> Write:
+        @emitter(*names, can=_can, inside=("mask",))
+        def emit(site: Site) -> list[str]:
+            step, shared = site.step, Shared()
+            time, n, width = step.out.shape
+            flops = 2 * time * n * width * step.outs[-1].shape[-1]
+            alone = flops < HEAVY or len(step.outs) > 3  # a gradient that all sequences add to
+            parts = 1 if alone else min(site.program.threads, n)
+            cuts = [(n * i // parts, n * (i + 1) // parts) for i in range(parts)]
+            versions = [write(site, Loop(site, shared, *cut)) for cut in cuts]
+            return [*shared.lines, *site.program.parallel(versions)]
+
+        return write
+
+    return declare
+
+
+class Loop:
+    """A layer for some sequences: memory by name, products, and the loop over time.
+
+    Attributes
+    ----------
+    whole, first, n : all sequences, the first one at hand, and how many from there on.
+    """
+
+    def __init__(self, site: Site, shared: Shared, start: int, stop: int) -> None:
+        self.site, self.shared = site, shared
+        self.time, self.whole, _ = site.step.out.shape
+        self.first, self.n = start, stop - start
         self.kind = TYPES[site.step.out.dtype.name]
         self.mask: Value | None = site.step.params["mask"]
         self.reverse: bool = site.step.params["reverse"]
-        self.memory: dict[str, Value | str] = {}
-        self.lines: list[str] = []
+        self.memory: dict[str, str] = {}
         self.scratch = 0
-        if self.mask is not None:
-            self.rows(mask=self.mask)
+        self.rows(mask=self.mask)
 
     # -- memory -----------------------------------------------------------------------------
 
     def rows(self, **values: Value | None) -> None:
-        """Arrays in one piece: copied, if they are not."""
+        """Arrays (..., n, width), from the first sequence at hand on."""
+        self.full(**values)
         for name, v in values.items():
             if v is not None:
-                lies = self.site.contiguous(v)
-                self.memory[name] = v if lies else self._copied(v, self.site.steps(v), v.shape)
+                slot, at = self.memory[name].split(":")
+                self.memory[name] = (
+                    f"{slot}:{int(at) + self.first * v.shape[-1] * v.dtype.itemsize}"
+                )
+
+    def full(self, **values: Value | None) -> None:
+        """Arrays in one piece: copied, if they are not."""
+        for name, v in values.items():
+            if v is not None and self.site.contiguous(v):
+                self.memory[name] = self.site.address(v)
+            elif v is not None:
+                self.memory[name] = self._copied(name, v, self.site.steps(v), v.shape)
 
     def turned(self, **values: Value) -> None:
         """Transposes of matrices."""
         for name, v in values.items():
-            self.memory[name] = self._copied(v, self.site.steps(v)[::-1], v.shape[::-1])
+            steps, shape = self.site.steps(v), v.shape
+            self.memory[name] = self._copied(name, v, steps[::-1], shape[::-1])
 
-    def room(self, **sizes: int) -> None:
-        """Memory to work in, for so many numbers."""
-        for name, size in sizes.items():
-            self.memory[name] = self.site.scratch(size * SIZES[self.kind])
+    def room(self, **widths: int) -> None:
+        """Memory to work in, of (n, width)."""
+        for name, width in widths.items():
+            self.memory[name] = self.site.scratch(self.n * width * SIZES[self.kind])
 
-    def _copied(self, v: Value, steps: Sequence[int], shape: Sequence[int]) -> str:
-        target = self.site.scratch(v.nbytes)
+    def _copied(self, name: str, v: Value, steps: Sequence[int], shape: Sequence[int]) -> str:
+        if name not in self.shared.memory:
+            target = self.shared.memory[name] = self.site.scratch(v.nbytes)
 
-        def body(w: Writer, source: str, into: str) -> None:
-            def copy(axis: int, at: Index, to: Index) -> None:
-                if axis == len(shape):
-                    number = w.load(w.at(source, at, self.kind), self.kind, 1)
-                    w.store(number, w.at(into, to, self.kind), self.kind, 1)
-                    return
-                with w.turns(shape[axis]) as i:
-                    size = int(np.prod(shape[axis + 1 :]))
-                    copy(
-                        axis + 1, w.plus(at, w.times(i, steps[axis])), w.plus(to, w.times(i, size))
-                    )
+            def body(w: Writer, source: str, into: str) -> None:
+                self._copy(w, source, into, steps, shape)
 
-            copy(0, 0, 0)
+            self.shared.lines += self.site.kernel([v, target], body)
+        return self.shared.memory[name]
 
-        self.lines += self.site.kernel([v, target], body)
-        return target
+    def _copy(
+        self, w: Writer, source: str, into: str, steps: Sequence[int], shape: Sequence[int]
+    ) -> None:
+        """One number after the other."""
+        at: Index = 0
+        to: Index = 0
+        with ExitStack() as loops:
+            for n, step, size in zip(shape, steps, contiguous(shape), strict=True):
+                i = loops.enter_context(w.turns(n))
+                at, to = w.plus(at, w.times(i, step)), w.plus(to, w.times(i, size))
+            number = w.load(w.at(source, at, self.kind), self.kind, 1)
+            w.store(number, w.at(into, to, self.kind), self.kind, 1)
 
     # -- code -------------------------------------------------------------------------------
 
@@ -164,11 +217,10 @@ class Loop:
         if self.scratch:
             self.memory["scratch"] = self.site.scratch(self.scratch)
         names = list(self.memory)
-        self.lines += self.site.kernel(
+        return self.site.kernel(
             list(self.memory.values()),
             lambda w, *given: body(w, dict(zip(names, given, strict=True))),
         )
-        return self.lines
 
 
 class Moment:
@@ -181,7 +233,7 @@ class Moment:
         """The rows of an array (time, n, width) at this step; "" for one that is not there."""
         if name not in at:
             return ""
-        offset = self.w.times(self.t, self.loop.n * width)
+        offset = self.w.times(self.t, self.loop.whole * width)
         return self.w.at(at[name], offset, self.loop.kind)
 
     def before(self, at: Pointers, name: str, first: str, width: int) -> str:
@@ -189,7 +241,7 @@ class Moment:
         w, loop = self.w, self.loop
         edge, shift = (loop.time - 1, 1) if loop.reverse else (0, -1)
         t = w.op(f"add nsw i64 {self.t}, {shift}")
-        offset = w.op(f"mul nsw i64 {t}, {loop.n * width}")
+        offset = w.op(f"mul nsw i64 {t}, {loop.whole * width}")
         inside = w.op(f"getelementptr {loop.kind}, ptr {at[name]}, i64 {offset}")
         outside = w.op(f"icmp eq i64 {self.t}, {edge}")
         return w.op(f"select i1 {outside}, ptr {at[first]}, ptr {inside}")
@@ -219,11 +271,10 @@ def _sum(v: Lanes, x: Num, pointer: str, offset: Index) -> Num:
 # -- the plain recurrence --------------------------------------------------------------------------
 
 
-@emitter("rnn", can=_can, inside=("mask",))
-def _rnn(site: Site) -> list[str]:
+@_layer("rnn")
+def _rnn(site: Site, loop: Loop) -> list[str]:
     x, h, weight = site.step.args
-    time, n, hidden = x.shape
-    loop = Loop(site, time, n)
+    hidden = h.shape[-1]
     loop.rows(x=x, h=h, states=site.step.out)
     loop.turned(weight=weight)
     multiply, relu = loop.product(hidden, hidden, epilogue=_add()), site.step.params["relu"]
@@ -247,13 +298,13 @@ def _rnn(site: Site) -> list[str]:
     return loop.write(body)
 
 
-@emitter("rnn_backward", can=_can, inside=("mask",))
-def _rnn_backward(site: Site) -> list[str]:
+@_layer("rnn_backward")
+def _rnn_backward(site: Site, loop: Loop) -> list[str]:
     weight, states, g = site.step.args
     dz, dh = site.step.outs
-    time, n, hidden = dz.shape
-    loop = Loop(site, time, n)
-    loop.rows(weight=weight, states=states, g=g, dz=dz, dh=dh)
+    hidden = dz.shape[-1]
+    loop.full(weight=weight)
+    loop.rows(states=states, g=g, dz=dz, dh=dh)
     multiply, relu = loop.product(hidden, hidden, loop.mask is not None), site.step.params["relu"]
 
     def body(w: Writer, at: Pointers) -> None:
@@ -280,18 +331,17 @@ def _rnn_backward(site: Site) -> list[str]:
 # -- long short-term memory ------------------------------------------------------------------------
 
 
-@emitter("lstm", "lstm_projected", can=_can, inside=("mask",))
-def _lstm(site: Site) -> list[str]:
+@_layer("lstm", "lstm_projected")
+def _lstm(site: Site, loop: Loop) -> list[str]:
     x, h, c, weight, *projection = site.step.args
-    (time, n, width), hidden, out = x.shape, c.shape[-1], h.shape[-1]
-    loop = Loop(site, time, n)
+    width, hidden, out = x.shape[-1], c.shape[-1], h.shape[-1]
     states, cells, gates = site.step.outs
     loop.rows(x=x, h=h, c=c, states=states, cells=cells, gates=gates)
     loop.turned(weight=weight)
     multiply = loop.product(width, out, epilogue=_add())
     if projection:
         loop.turned(projection=projection[0])
-        loop.room(raw=n * hidden)
+        loop.room(raw=hidden)
         project = loop.product(out, hidden)
 
     def body(w: Writer, at: Pointers) -> None:
@@ -336,19 +386,18 @@ def _hold(loop: Loop, w: Writer, now: str, before: str, mask: str, width: int) -
     loop.each(w, width, body)
 
 
-@emitter("lstm_backward", can=_can, inside=("mask",))
-def _lstm_backward(site: Site) -> list[str]:
+@_layer("lstm_backward")
+def _lstm_backward(site: Site, loop: Loop) -> list[str]:
     weight, gates, cells, h, c, projection, gh, gc, ga = site.step.args
     dz, dh, dc, *dprojection = site.step.outs
-    (time, n, width), hidden, out = dz.shape, c.shape[-1], h.shape[-1]
-    loop = Loop(site, time, n)
-    loop.rows(weight=weight, gates=gates, cells=cells, c=c, projection=projection)
-    loop.rows(gh=gh, gc=gc, ga=ga, dz=dz, dh=dh, dc=dc)
-    loop.room(live=n * out)
+    width, hidden, out = dz.shape[-1], c.shape[-1], h.shape[-1]
+    loop.full(weight=weight, projection=projection)
+    loop.rows(gates=gates, cells=cells, c=c, gh=gh, gc=gc, ga=ga, dz=dz, dh=dh, dc=dc)
+    loop.room(live=out)
     multiply = loop.product(out, width, loop.mask is not None)
     if projection is not None:
-        loop.rows(dprojection=dprojection[0])
-        loop.room(inner=n * hidden, raw=n * hidden)
+        loop.full(dprojection=dprojection[0])
+        loop.room(inner=hidden, raw=hidden)
         project, gather = loop.product(hidden, out), loop.outer(out, hidden)
 
     def body(w: Writer, at: Pointers) -> None:
@@ -412,15 +461,15 @@ def _lstm_slopes(loop: Loop, w: Writer, step: Moment, at: Pointers, hidden: int)
 # -- gated recurrent unit --------------------------------------------------------------------------
 
 
-@emitter("gru", can=_can, inside=("mask",))
-def _gru(site: Site) -> list[str]:
+@_layer("gru")
+def _gru(site: Site, loop: Loop) -> list[str]:
     x, h, weight, b = site.step.args
     states, gates = site.step.outs
-    (time, n, width), hidden = x.shape, h.shape[-1]
-    loop = Loop(site, time, n)
-    loop.rows(x=x, h=h, b=b, states=states, gates=gates)
+    width, hidden = x.shape[-1], h.shape[-1]
+    loop.full(b=b)
+    loop.rows(x=x, h=h, states=states, gates=gates)
     loop.turned(weight=weight)
-    loop.room(q=n * width)
+    loop.room(q=width)
     multiply = loop.product(width, hidden, epilogue=bias())
 
     def body(w: Writer, at: Pointers) -> None:
@@ -446,13 +495,13 @@ def _gru(site: Site) -> list[str]:
     return loop.write(body)
 
 
-@emitter("gru_backward", can=_can, inside=("mask",))
-def _gru_backward(site: Site) -> list[str]:
+@_layer("gru_backward")
+def _gru_backward(site: Site, loop: Loop) -> list[str]:
     weight, gates, states, h, gh, ga = site.step.args
     dx, dq, dh = site.step.outs
-    (time, n, width), hidden = dx.shape, h.shape[-1]
-    loop = Loop(site, time, n)
-    loop.rows(weight=weight, gates=gates, states=states, h=h, gh=gh, ga=ga, dx=dx, dq=dq, dh=dh)
+    width, hidden = dx.shape[-1], h.shape[-1]
+    loop.full(weight=weight)
+    loop.rows(gates=gates, states=states, h=h, gh=gh, ga=ga, dx=dx, dq=dq, dh=dh)
     multiply = loop.product(hidden, width, True)
 
     def body(w: Writer, at: Pointers) -> None:

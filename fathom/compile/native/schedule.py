@@ -15,7 +15,13 @@ import numpy as np
 
 from fathom.compile.native.custom import handles
 from fathom.compile.native.elements import RULES, TYPES, supported
-from fathom.compile.native.kernel import IDENTITY, Group, compute_dtype, is_reduction
+from fathom.compile.native.kernel import (
+    IDENTITY,
+    Group,
+    compute_dtype,
+    is_reduction,
+    reduces_rows,
+)
 from fathom.compile.native.places import Place, can_view, is_contiguous, view, whole
 from fathom.compile.plan import Plan, Step, Value
 
@@ -31,6 +37,8 @@ class Unit:
     steps: list[Step] = field(default_factory=list)
     late: bool = False  # after the checks
     checks: list[int] = field(default_factory=list)
+    rows: set[Value] = field(default_factory=set)  # one number a row, made by a group
+    staged: bool = False  # rows are gone through several times
 
 
 @dataclass
@@ -48,8 +56,12 @@ def kind_of(step: Step) -> str:
         return "custom"
     values = [a for a in step.args if isinstance(a, Value)]
     known = all(v.dtype.name in TYPES for v in (*values, *step.outs))
-    if step.effect or not known or not out.size or len(step.outs) > 1 or any(
-        isinstance(p, Value) for p in step.params.values()
+    if (
+        step.effect
+        or not known
+        or not out.size
+        or len(step.outs) > 1
+        or any(isinstance(p, Value) for p in step.params.values())
     ):
         return "host"
     if is_reduction(step) and values and values[0].size and values[0].kind != "scalar":
@@ -92,6 +104,7 @@ class Scheduler:
         self.open: Unit | None = None
         self.shape: tuple[int, ...] = ()
         self.values: set[Value] = set()
+        self.kinds: dict[Step, str] = {}
         self.early = _early(plan)
         self.late = _late(plan, self.early)
 
@@ -152,9 +165,12 @@ class Scheduler:
                     self.places[value] = place
                     self.made[value] = self.made[step.args[0]]
                 return True
-        kind = kind_of(step)
-        if kind == "host" and step.primitive.name == "reshape" and len(step.outs) == 1:
-            kind = "copy"
+        kind = self.kinds.get(step)
+        if kind is None:
+            kind = kind_of(step)
+            if kind == "host" and step.primitive.name == "reshape" and len(step.outs) == 1:
+                kind = "copy"
+            self.kinds[step] = kind
         if self.open is not None:
             if kind != "loops" or not self.fits(step):
                 return False
@@ -163,6 +179,9 @@ class Scheduler:
             self.units.append(self.open)
         unit = self.open
         if kind == "loops" and unit is not None:
+            unit.staged |= not unit.rows.isdisjoint(step.inputs())
+            if shape_of(step) != self.shape or reduces_rows(step):
+                unit.rows.add(step.out)
             unit.steps.append(step)
             self.values.update(step.inputs(), step.outs)
         else:
@@ -174,20 +193,20 @@ class Scheduler:
         return True
 
     def fits(self, step: Step) -> bool:
-        """Whether a step may join the open group."""
-        unit = self.open
-        if unit is None or shape_of(step) != self.shape:
+        """Whether a step may join the open group: over its shape, or over its rows."""
+        unit, shape = self.open, shape_of(step)
+        if unit is None or (shape != self.shape and shape != (*self.shape[:-1], 1)):
             return False
-        grown = self.values | set(step.inputs()) | set(step.outs)
-        if len(unit.steps) >= MOST_STEPS or len(grown) > MOST_VALUES + len(unit.steps):
+        own = [v for v in step.inputs() if self.made.get(v) is unit]
+        if any(self.places[v].root is not v for v in own):  # seen as it is made
             return False
-        for v in step.inputs():
-            if self.made.get(v) is not unit:
-                continue
-            place = self.places[v]  # it must be a value of this turn, seen as it is
-            if place.root is not v or v.shape != self.shape or v in _reduced(unit):
-                return False
-        return True
+        if shape != self.shape:
+            fine = bool(own) and unit.rows.issuperset(own) and not is_reduction(step)
+        else:
+            reduced = _reduced(unit)
+            fine = all(v in unit.rows or (v.shape == shape and v not in reduced) for v in own)
+        grown = self.values.union(step.inputs(), step.outs)
+        return fine and len(unit.steps) < MOST_STEPS and len(grown) <= MOST_VALUES + len(unit.steps)
 
     def close(self) -> None:
         self.open = None

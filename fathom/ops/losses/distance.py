@@ -8,7 +8,7 @@ from typing import Any
 
 from fathom.engine.errors import ShapeError
 from fathom.engine.primitive import TABLE, apply
-from fathom.engine.tensor import Tensor, TensorLike
+from fathom.engine.tensor import Tensor, TensorLike, tracing
 from fathom.ops.arguments import number
 from fathom.ops.axes import one_axis, torch_names
 from fathom.ops.checks import floats, operand, raw, same_shape
@@ -61,7 +61,7 @@ def cosine_similarity(x1: TensorLike, x2: TensorLike, axis: int = 1, eps: float 
 def _at_least(length: Any, eps: float) -> Any:
     """The length, or eps; the gradient passes as if it were the length, as in PyTorch."""
     short = less(length, eps)
-    if not raw(short).any():
+    if tracing() is None and not raw(short).any():
         return length
     return where(short, (length - apply(TABLE["constant_of"], length)) + eps, length)
 

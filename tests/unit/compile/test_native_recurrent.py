@@ -9,6 +9,7 @@ import pytest
 
 import fathom
 from fathom import nn
+from fathom.compile.native import recurrent
 from fathom.nn import recurrences
 
 pytest.importorskip("llvmlite")
@@ -131,6 +132,16 @@ def test_float32(name: str) -> None:
     layer = build(name, np.float32, hidden=19)
     compiled = compare(layer, given(layer, np.float32), None, LENGTHS, tolerance=2e-5)
     assert not hosts(compiled)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_shared_by_threads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thread takes some of the sequences; an uneven share is fine."""
+    monkeypatch.setenv("FATHOM_NUM_THREADS", "2")
+    monkeypatch.setattr(recurrent, "HEAVY", 0)
+    layer = build(name, bidirectional=True)
+    compiled = compare(layer, given(layer), states_of(layer), LENGTHS)
+    assert all(e.program.forks for es in compiled._entries.values() for e in es)
 
 
 @pytest.mark.parametrize("hidden", [1, 2, 16, 33])

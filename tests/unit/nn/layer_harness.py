@@ -5,7 +5,7 @@
 builds the layer several times (seeded) and checks shape and dtype, the number of parameters, the
 round trips (state_dict, spec, deepcopy), train and eval, a training step, gradcheck in float64,
 per-sample gradients by `vmap(grad(functional_call))` against a loop, and three steps of training
-compiled (NumPy back end) against eager, bit for bit.
+compiled against eager (`tests/compiled.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import fathom
 from fathom import nn
 from fathom.func import functional_call, grad, vmap
-from tests.compiled import check_training
+from tests.compiled import BACKENDS, check_training
 
 Shape = tuple[int, ...]
 
@@ -70,8 +70,10 @@ def run_layer_test(
         test.gradcheck()
     if per_sample:
         test.per_sample(batch_axis, tolerance)
-    if compiled:
-        check_training(test.build, test.arrays, test.options, close=compiled_close)
+    for backend in BACKENDS if compiled else ():
+        check_training(
+            test.build, test.arrays, test.options, backend=backend, close=compiled_close
+        )
     return test.build()
 
 

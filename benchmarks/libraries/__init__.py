@@ -1,0 +1,1 @@
+"""The same work in each library: `work` says what, `with_*` do it."""
