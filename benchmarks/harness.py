@@ -33,12 +33,19 @@ Maker = Callable[[str], tuple[Callable[[], Any], float]]
 class Worker:
     """A child process that times one library, one case at a time."""
 
-    def __init__(self, script: str, library: str, threads: int) -> None:
+    def __init__(
+        self,
+        script: str,
+        library: str,
+        threads: int,
+        python: str = sys.executable,
+        extra: Mapping[str, str] | None = None,
+    ) -> None:
         environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
         self.library = library
         self.process = subprocess.Popen(
-            [sys.executable, script, "--worker", library, "--threads", str(threads)],
-            env=environment,
+            [python, script, "--worker", library, "--threads", str(threads)],
+            env={**environment, **(extra or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -46,14 +53,18 @@ class Worker:
 
     def ask(self, case: str, seconds: float) -> float:
         """Microseconds a unit: the median of one round of about `seconds`."""
+        return float(self.answer(case=case, seconds=seconds)["microseconds"])
+
+    def answer(self, **question: Any) -> dict[str, Any]:
+        """One line of JSON to the worker, and the one it sends back."""
         stdin, stdout = self.process.stdin, self.process.stdout
         if stdin is None or stdout is None:
             raise RuntimeError("the worker has no pipes")
-        print(json.dumps({"case": case, "seconds": seconds}), file=stdin, flush=True)
+        print(json.dumps(question), file=stdin, flush=True)
         line = stdout.readline()
         if not line:
             raise RuntimeError(f"the worker of {self.library} ended; its error is above")
-        return float(json.loads(line)["microseconds"])
+        return dict(json.loads(line))
 
     def close(self) -> None:
         self.process.communicate()

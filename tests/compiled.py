@@ -48,7 +48,9 @@ class Training:
         shown = [o.detach().clone() for o in outs]
         wanted = [o for o in outs if o.requires_grad]
         if wanted:
-            loss = self.loss(*wanted) if self.loss else sum((o * o).mean() + o.sum() for o in wanted)
+            loss = (
+                self.loss(*wanted) if self.loss else sum((o * o).mean() + o.sum() for o in wanted)
+            )
             loss.backward()
             self.optimizer.step()
         return shown
@@ -119,7 +121,9 @@ def alike(a: Any, b: Any, tolerance: float, what: str) -> None:
     assert (a is None) == (b is None), what
     if a is None:
         return
-    assert a.shape == b.shape and a.dtype == b.dtype, f"{what}: {a.dtype}{a.shape} {b.dtype}{b.shape}"
+    assert a.shape == b.shape and a.dtype == b.dtype, (
+        f"{what}: {a.dtype}{a.shape} {b.dtype}{b.shape}"
+    )
     if a.dtype.kind != "f" or not tolerance:
         assert a.tobytes() == b.tobytes(), f"{what}: {a.reshape(-1)[:5]} {b.reshape(-1)[:5]}"
         return

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 import fathom
 from fathom import nn
@@ -44,11 +47,7 @@ class Encoder(nn.Module):
 def network(row: Row) -> nn.Module:
     sizes = row.sizes
     if row.network == "mlp":
-        layers = [
-            layer
-            for n, m in zip(sizes, sizes[1:], strict=False)
-            for layer in (nn.Linear(n, m), nn.ReLU())
-        ]
+        layers = [layer for n, m in pairwise(sizes) for layer in (nn.Linear(n, m), nn.ReLU())]
         model: nn.Module = nn.Sequential(*layers[:-1])
     elif row.network == "lenet":
         model = fathom.models.lenet.lenet5()
@@ -127,7 +126,7 @@ def activation(row: Row, compiled: bool) -> Job:
         return y.detach(), *fathom.autograd.grad(y, x, dy)
 
     call = fathom.compile(both) if compiled else both
-    return Job(lambda: call(inputs, slope), lambda out: work.of_arrays(*(t.numpy() for t in out)))
+    return Job(lambda: call(inputs, slope), lambda out: work.of_arrays(*map(np.asarray, out)))
 
 
 KINDS = {"network": steps, "epoch": epoch, "fleet": fleet, "adam": adam, "activation": activation}

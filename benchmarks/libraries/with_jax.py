@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax, nn
+
 from libraries import work
 from libraries.work import Job, Row
-from jax import lax, nn
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "relu": nn.relu,

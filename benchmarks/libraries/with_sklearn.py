@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.neural_network import MLPClassifier
+
 from libraries import work
 from libraries.work import Job, Row, Skip
-from sklearn.neural_network import MLPClassifier
 
 
 def make(row: Row) -> Job:

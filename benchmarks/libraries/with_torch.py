@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
-from libraries import work
-from libraries.work import Job, Row, Skip
 from torch import nn
 from torch.nn import functional as F
+
+from libraries import work
+from libraries.work import Job, Row, Skip
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "relu": F.relu,
@@ -82,11 +84,7 @@ def lenet() -> nn.Module:
 def network(row: Row, seed: int = 1) -> nn.Module:
     sizes = row.sizes
     if row.network == "mlp":
-        layers = [
-            layer
-            for n, m in zip(sizes, sizes[1:], strict=False)
-            for layer in (nn.Linear(n, m), nn.ReLU())
-        ]
+        layers = [layer for n, m in pairwise(sizes) for layer in (nn.Linear(n, m), nn.ReLU())]
         model: nn.Module = nn.Sequential(*layers[:-1])
     elif row.network == "lenet":
         model = lenet()

@@ -41,9 +41,7 @@ def operation(function: Callable[..., Any]) -> Primitive:
         wanted = tuple(i for i, x in enumerate(ins) if _differentiable(x))
         return apply(back, g, *ins, wanted=wanted, **params)[wanted.index(index)]
 
-    return Primitive(
-        name, "general", forward, rules=(rule,), saves="in", casts=True, listed=False
-    )
+    return Primitive(name, "general", forward, rules=(rule,), saves="in", casts=True, listed=False)
 
 
 def _tensors(arrays: Any) -> list[Any]:

@@ -243,7 +243,7 @@ class Entry:
             from fathom.compile.native.call import make
             from fathom.compile.native.program import Program
 
-            self.program = Program(plan)
+            self.program = plan.native = Program(plan)
             self.run = make(self.program, plan, self.scalars, self.rebuilt, self.site)
             if any(v.kind == "argument" for v in inputs) and self.program.home:
                 self.run = apart(self.run, [t for t, _ in plan.writes])

@@ -67,16 +67,18 @@ class Captured:
                 self.thing(owner)
             return
         self._names |= names_of(function.__code__)
-        for cell in function.__closure__ or ():
+        for name, cell in zip(
+            function.__code__.co_freevars, function.__closure__ or (), strict=True
+        ):
             if _filled(cell):
                 self.cells.append((cell, cell.cell_contents))
-                self.value(cell, "cell", ".cell_contents", cell.cell_contents)
+                self.value(cell, f"{name}_", ".cell_contents", cell.cell_contents)
         space = function.__globals__
         names = sorted(names_of(function.__code__))
         self.kept.append((space, {n: space[n] for n in names if n in space}, names))
         for name in names:
             if name in space:
-                self.value(space, "names", f"[{name!r}]", space[name])
+                self.value(space, "globals_", f"[{name!r}]", space[name])
         if owner is not None:
             self.thing(owner)
 
@@ -134,7 +136,8 @@ class Captured:
                 if isinstance(method, types.FunctionType):
                     self._names |= names_of(method.__code__)
             for name in sorted(self._names & vars(value).keys()):
-                self.value(vars(value), "object", f"[{name!r}]", vars(value)[name], depth + 1)
+                kind = type(value).__name__
+                self.value(vars(value), kind, f"[{name!r}]", vars(value)[name], depth + 1)
 
     def module(self, root: Any) -> None:
         """All of a module and of those below it."""
@@ -147,7 +150,7 @@ class Captured:
             reports = getattr(type(module), "reports", ())
             for key, item in own.items():
                 if isinstance(item, (*PLAIN, Tensor, np.ndarray)) and key not in reports:
-                    self.value(own, "m", f"[{key!r}]", item)
+                    self.value(own, type(module).__name__, f"[{key!r}]", item)
             for registry in (own[key] for key in REGISTRIES):
                 self.kept.append((registry, dict(registry), None))
                 for key, item in registry.items():

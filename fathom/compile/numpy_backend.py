@@ -6,6 +6,7 @@ primitive. The text is what `plan.source()` shows.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ class Program:
 
     text: str
     space: dict[str, Any]
+    constants: dict[str, Any]  # what the text names but cannot import
 
     def function(self) -> Callable[..., Any]:
         space = dict(self.space)
@@ -58,8 +60,10 @@ class _Writer:
         inputs = ", ".join(v.name for v in self.plan.inputs())
         tail = "," if len(self.plan.results()) == 1 else ""
         body = "\n    ".join([*lines, f"return ({results}{tail})"])
-        text = "\n".join([*self.header, "", "", f"def run({inputs}):", f"    {body}", ""])
-        return Program(text, self.space)
+        head = [*self.header, "", *self.described(), "", f"def run({inputs}):"]
+        text = "\n".join([*head, f"    {body}", ""])
+        constants = {name: self.space[name] for name in self.names.values()}
+        return Program(text, self.space, constants)
 
     def line(self, step: Step) -> str:
         call = self.call(step)
@@ -106,7 +110,34 @@ class _Writer:
                 "from fathom.engine.primitive import TABLE",
             )
             return name
-        return self.constant(primitive.forward)
+        return self.imported(primitive.forward) or self.constant(primitive.forward)
+
+    def imported(self, function: Any) -> str | None:
+        """The name of a function that can be imported."""
+        module, name = getattr(function, "__module__", None), getattr(function, "__name__", "")
+        if module is None or getattr(sys.modules.get(module), name, None) is not function:
+            return None
+        if self.space.get(name, function) is not function:
+            return None
+        self.define(name, function, f"from {module} import {name}")
+        return name
+
+    def described(self) -> list[str]:
+        """What goes in and comes out, as comments."""
+        what = {
+            "argument": lambda v: f"argument {v.origin}",
+            "state": lambda v: f"the memory of {v.origin.name or 'a tensor'}",
+            "gradient": lambda v: f"the gradient of {v.origin.name or 'a tensor'}",
+            "array": lambda v: "an array",
+            "scalar": lambda v: v.origin.text,
+        }
+        lines = [
+            f"# {v.name}: {v.dtype}{list(v.shape)}, {what[v.kind](v)}" for v in self.plan.inputs()
+        ]
+        plan = self.plan
+        parts = [f"{len(plan.outputs)} outputs", f"new contents of {len(plan.writes)}"]
+        parts += [f"{sum(v is not None for _, v in plan.gradients)} gradients"]
+        return [*lines, f"# returns {', '.join(parts)}, {len(plan.checks)} checks"]
 
     def define(self, name: str, value: Any, *lines: str) -> None:
         if name not in self.space:
@@ -121,7 +152,7 @@ class _Writer:
         name = self.names.get(id(value))
         if name is None:
             name = self.names[id(value)] = f"k{len(self.names)}"
-            self.define(name, value, f"# {name}: {type(value).__name__}, given with the plan")
+            self.define(name, value, f"# {name}: {type(value).__name__}, one of plan.constants")
         return name
 
     def text(self, part: Any) -> str:

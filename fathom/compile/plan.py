@@ -141,6 +141,7 @@ class Plan:
     guards: list[str] = field(default_factory=list)
     name: str = "step"
     notes: list[str] = field(default_factory=list)  # what the passes did
+    native: Any = None  # the native program, if there is one
 
     def results(self) -> list[Value]:
         """All that must be computed: outputs, writes, gradients, checks."""
@@ -172,7 +173,10 @@ class Plan:
     # -- to be read ---------------------------------------------------------------------
 
     def source(self) -> str:
-        """The plan as straight-line NumPy that can be pasted and run."""
+        """The plan as straight-line NumPy: paste it, with `constants` if it names any, and run.
+
+        `run(*plan.values(*arguments))` gives outputs, new contents, gradients and checks.
+        """
         from fathom.compile.numpy_backend import program
 
         return program(self).text
@@ -196,36 +200,44 @@ class Plan:
         }
 
     def explain(self) -> str:
-        """A table: step, source line, shapes, bytes and multiply-adds, then what was done."""
-        self.number()
-        rows = [("step", "operation", "out", "shape", "bytes", "flops", "line")]
-        for i, step in enumerate(self.steps):
-            out = step.out
-            rows.append((
-                str(i), step.primitive.name, out.name, str(out.shape), f"{out.nbytes:,}",
-                f"{flops(step):,}", describe_site(step.site).rpartition("/")[2],
-            ))  # fmt: skip
-        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-        lines = [
-            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-        return "\n".join([*lines, *self.notes])
+        """Tables: steps with lines, shapes, bytes and flops; what was fused, what NumPy does."""
+        from fathom.compile.explain import explain
+
+        return explain(self, self.native)
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """The objects that `source()` names but cannot write down (k0, k1, ...)."""
+        from fathom.compile.numpy_backend import program
+
+        return dict(program(self).constants)
+
+    def values(self, *arguments: Any) -> list[Any]:
+        """What `run` of the source takes, as it is now: arguments, weights, state, numbers.
+
+        >>> import fathom
+        >>> w = fathom.tensor([3.0])
+        >>> f = fathom.compile(lambda x: x * w)
+        >>> y, space = f(fathom.tensor([2.0])), dict(f.plan.constants)
+        >>> exec(f.plan.source(), space)
+        >>> space["run"](*f.plan.values(fathom.tensor([2.0])))
+        (array([6.], dtype=float32),)
+        """
+
+        def of(v: Value) -> Any:
+            if v.kind == "argument":
+                given = arguments[v.origin]
+                return given.value() if isinstance(given, Tensor) else given
+            if v.kind == "state":
+                return v.origin.value()
+            if v.kind == "gradient":
+                return v.origin.grad.value()
+            return v.origin.now() if v.kind == "scalar" else v.origin
+
+        return [of(v) for v in self.inputs()]
 
     def __repr__(self) -> str:
         return (
             f"<Plan {self.name}: {len(self.steps)} steps, {len(self.outputs)} outputs, "
             f"{len(self.writes)} writes>"
         )
-
-
-def flops(step: Step) -> int:
-    """Additions and multiplications of a step, as its primitive declares them."""
-    cost = step.primitive.cost
-    if callable(cost):
-        shapes = [v.shape if isinstance(v, Value) else np.shape(v) for v in step.args]
-        try:
-            return int(2 * cost(*shapes, **step.params))
-        except TypeError:
-            return int(2 * cost(*shapes))
-    return 0 if step.primitive.view else int(cost * step.out.size)

@@ -85,6 +85,10 @@ class Scalar:
         text = f"{name}({', '.join(t for t, _ in given)})"
         return Scalar(text, function(*(v for _, v in given)), self.book)
 
+    def now(self) -> Any:
+        """The number as it would be worked out now."""
+        return self.book.function([self.text])()[0]
+
     # -- decisions: they hold for this trace, and are checked before the plan is used again
 
     def _decide(self, other: Any, sign: str) -> bool:

@@ -338,7 +338,11 @@ class Tracer:
         several = isinstance(out, tuple)
         outs = out if several else (out,)
         node = None
-        if grad and primitive.rules and any(isinstance(a, Tensor) and a.requires_grad for a in args):
+        if (
+            grad
+            and primitive.rules
+            and any(isinstance(a, Tensor) and a.requires_grad for a in args)
+        ):
             if several or outs[0].dtype.kind == "f":
                 shape = tuple(o.shape for o in outs) if several else outs[0].shape
                 dtype = tuple(o.dtype for o in outs) if several else outs[0].dtype

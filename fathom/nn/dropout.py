@@ -174,9 +174,7 @@ class _DropBlock(_Dropping):
         if not self.training or self.p == 0.0:
             return a
         corners = self._corners(a.shape)
-        return a * on_arrays(
-            _outside, corners, shape=a.shape, size=self.block_size, dtype=a.dtype
-        )
+        return a * on_arrays(_outside, corners, shape=a.shape, size=self.block_size, dtype=a.dtype)
 
     def _corners(self, shape: tuple[int, ...]) -> Any:
         """Where blocks begin."""

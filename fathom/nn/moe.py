@@ -118,9 +118,7 @@ class MixtureOfExperts(Module):
             shares = shares / sum_(shares, -1, keepdims=True)
         self._note(probabilities, chosen)
         weights = (self.weight1, self.bias1, self.weight2, self.bias2)
-        out: Any = by_value(
-            _mixture, tokens, shares, chosen, *weights, activation=self.activation
-        )
+        out: Any = by_value(_mixture, tokens, shares, chosen, *weights, activation=self.activation)
         return reshape(out, a.shape)
 
     def _note(self, probabilities: Any, chosen: Any) -> None:

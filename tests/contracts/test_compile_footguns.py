@@ -63,7 +63,8 @@ class TestCaptured:
         assert len(f.plans) == 2
 
     @pytest.mark.parametrize(
-        "numbers", [(1, 2), (1, 1.5), (True, 2), (0.5, float("nan")), (np.float32(1), np.float32(2))]
+        "numbers",
+        [(1, 2), (1, 1.5), (True, 2), (0.5, float("nan")), (np.float32(1), np.float32(2))],
     )
     def test_numbers_are_guarded(self, x, numbers, backend):
         factor = numbers[0]
@@ -175,7 +176,9 @@ class TestArguments:
         f(x), f(x)
         f(fathom.ones(2, 2)), f(x.double()), f(fathom.tensor([1, 2])), f(x)
         assert len(f.plans) == 4
-        g = fathom.compile(lambda parts: sum(parts) if isinstance(parts, list) else parts["a"], backend=backend)
+        g = fathom.compile(
+            lambda parts: sum(parts) if isinstance(parts, list) else parts["a"], backend=backend
+        )
         assert values(g([x, x])) == [2.0, 4.0, 6.0]
         assert values(g({"a": x})) == [1.0, 2.0, 3.0]
         assert values(g([x])) == [1.0, 2.0, 3.0]
@@ -230,7 +233,9 @@ class TestArguments:
             x += 1
             return x
 
-        with pytest.raises(TraceError, match="argument 0 of a compiled function is edited in place"):
+        with pytest.raises(
+            TraceError, match="argument 0 of a compiled function is edited in place"
+        ):
             fathom.compile(edit, backend=backend)(x)
         assert values(x) == [1.0, 2.0, 3.0]
 
@@ -254,7 +259,9 @@ class TestArguments:
         assert values(g(fathom.tensor([1, 2]))) == [True, False]
 
     def test_nan_comes_through(self, backend):
-        f = fathom.compile(lambda x: (fathom.relu(x), fathom.maximum(x, 0.0), x.max()), backend=backend)
+        f = fathom.compile(
+            lambda x: (fathom.relu(x), fathom.maximum(x, 0.0), x.max()), backend=backend
+        )
         bad = fathom.tensor([np.nan, 1.0, -1.0])
         for found, wanted in zip(f(bad), f.eager(bad), strict=True):
             np.testing.assert_array_equal(found.value(), wanted.value())
@@ -403,7 +410,9 @@ def snapshot(model, optimizer):
     arrays = [np.array(v) for v in model.state_dict().values()]
     for entry in saved["state"].values():
         arrays += [np.array(entry[k]) for k in sorted(entry)]
-    arrays += [np.zeros(0) if p.grad is None else np.array(p.grad.value()) for p in model.parameters()]
+    arrays += [
+        np.zeros(0) if p.grad is None else np.array(p.grad.value()) for p in model.parameters()
+    ]
     return [a.tobytes() for a in arrays]
 
 
@@ -647,7 +656,11 @@ class TestFailures:
             for _ in range(2):
                 with pytest.raises(KeyError):
                     step(x)
-            assert (snapshot(model, optimizer), rng.state_dict(), values(norm.running_mean)) == before
+            assert (
+                snapshot(model, optimizer),
+                rng.state_dict(),
+                values(norm.running_mean),
+            ) == before
         assert [p.grad for p in model.parameters()] == grads
         assert model.training
         assert not hasattr(model, "mark")

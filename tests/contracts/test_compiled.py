@@ -86,7 +86,9 @@ def test_losses_of_other_shapes(backend):
         return F.ctc_loss(frames, [[1, 2], [1, 1]], [4, 4], [2, 1])
 
     for loss in (gaussian, boxes, cosine, ctc):
-        check_training(MLP, [X], backend=backend, loss=loss, close=1e-4 if backend == "native" else 0.0)
+        check_training(
+            MLP, [X], backend=backend, loss=loss, close=1e-4 if backend == "native" else 0.0
+        )
 
 
 OPTIMIZERS: dict[str, Any] = {
@@ -287,7 +289,9 @@ def test_optimizers_that_search_say_what_to_do(kind, backend):
         return loss
 
     step = fathom.compile(lambda: optimizer.step(closure), backend=backend)
-    with pytest.raises(TraceError, match=r"goes by the values of the loss.*\n.*compile the closure"):
+    with pytest.raises(
+        TraceError, match=r"goes by the values of the loss.*\n.*compile the closure"
+    ):
         step()
     np.testing.assert_array_equal(w.value(), [3.0, -2.0])
     assert w.grad is None
@@ -301,7 +305,9 @@ def test_a_grad_scaler_stays_outside(backend):
         scaler.scale(loss_of()).backward()
         scaler.step(optimizer)
 
-    with pytest.raises(TraceError, match=r"GradScaler.*\n.*call scaler.step and scaler.update outside"):
+    with pytest.raises(
+        TraceError, match=r"GradScaler.*\n.*call scaler.step and scaler.update outside"
+    ):
         fathom.compile(whole, backend=backend)()
 
     @fathom.compile(backend=backend)
@@ -351,7 +357,9 @@ def test_the_routing_of_a_mixture_is_set_at_each_call(backend):
         found = layer.routing
         layer(x)
         np.testing.assert_array_equal(found.experts, layer.routing.experts)
-        np.testing.assert_allclose(found.aux_loss.value(), layer.routing.aux_loss.value(), rtol=1e-5)
+        np.testing.assert_allclose(
+            found.aux_loss.value(), layer.routing.aux_loss.value(), rtol=1e-5
+        )
     assert len(step.plans) == 1
 
 
@@ -366,7 +374,9 @@ def test_lengths_decide_shapes(backend):
 
     step = fathom.compile(last, backend=backend)
     for lengths in ([5, 2], [3, 4], [5, 2]):
-        np.testing.assert_allclose(step(x, lengths).value(), last(x, lengths).value(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            step(x, lengths).value(), last(x, lengths).value(), rtol=1e-5, atol=1e-6
+        )
     assert len(step.plans) == 2
     with pytest.raises(TraceError, match="pass numbers that decide shapes as Python numbers"):
         step(x, fathom.tensor([5, 2]))

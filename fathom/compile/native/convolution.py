@@ -202,7 +202,7 @@ def _conv_input(site: Site) -> list[str]:
     def write(first: int, count: int) -> list[str]:
         given: list[Value | str] = [
             work.at(slopes, first * ws.out_channels * p), weights, site.address(out, first * whole),
-            work.border(), work.columns(), work.joined(b), work.room(),
+            work.border(b > 1), work.columns(), work.joined(b), work.room(),
         ]  # fmt: skip
         return site.kernel(given, partial(body, count))
 

@@ -16,7 +16,7 @@ several results are fine. What comes in may be a view: `site.place(v).steps` are
 (elements, 0 where broadcast) and pointers lead to its first element; `site.contiguous(v)` tells
 whether it lies in one piece. Results always do. `can` need not look at dtypes, empty arrays,
 numbers worked out by Python or values inside parameters (but for those that `inside` names):
-such steps never come here.
+such steps never come here. `site.shared` cuts a whole (samples, planes) into parts for threads.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ MODULES = (
     "moves",
     "pooling",
     "recurrent",
+    "unfold",
 )  # of this folder: they declare emitters
 HEAVY = 1 << 20  # operations that are worth a second thread
 

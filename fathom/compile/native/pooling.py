@@ -143,7 +143,9 @@ def _shared(site: Site, ps: Planes, held: Sequence[Value], body: Callable[..., N
     def write(first: int, count: int) -> list[str]:
         part = replace(ps, lead=(count, *ps.lead[1:])) if ps.lead else ps
         given = [site.address(v, first * site.steps(v)[0]) for v in held]
-        return site.kernel([*given, site.scratch(ps.nbytes)], partial(body, part))
+        return site.kernel(
+            [*given, site.scratch(ps.nbytes if ps.overhangs else 0)], partial(body, part)
+        )
 
     work = 4 * prod(ps.lead) * prod(ps.counts) * prod(ps.kernel)
     return site.shared(ps.lead[0] if ps.lead else 1, work, write)

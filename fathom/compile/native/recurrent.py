@@ -1,45 +1,20 @@
-"""The time loops of recurrent layers as native code: one function a layer and direction.
+"""The cells of recurrent layers as native code: one function a layer and direction.
 
 Each step of time is one generated product of the hidden side, and one pass of explicit vectors
 that does all else in it: gates, cell, and what is held behind the end of a sequence. The way
 back is built alike; the gradients of the weights are ordinary products over all steps, in the
 plan behind it. Weights are turned round once, before the loop, so that products read rows.
-Sequences have nothing to do with each other: with several threads, each takes some of them.
-
-Shapes: x (time, n, gates), states (time, n, hidden), weights (gates, hidden), mask (time, n, 1).
-Other shapes (a batch of models) are left to NumPy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
-from fathom.compile.native.custom import Made, Site, emitter
-from fathom.compile.native.elements import TYPES
-from fathom.compile.native.gemm import Epilogue, Product, Spot, bias
-from fathom.compile.native.lanes import Lanes, Num, rows_of
-from fathom.compile.native.places import contiguous
-from fathom.compile.native.text import SIZES, Index, Writer
-from fathom.compile.plan import Step, Value
-
-Pointers = Mapping[str, str]
-HEAVY = 1_000_000  # flops of a layer that is worth sharing
-
-
-def _can(step: Step) -> bool:
-    """Whether a step is one layer of one dtype, with a mask of that dtype or none."""
-    values = [a for a in step.args if isinstance(a, Value)]
-    first = next(v for v in values if v.ndim == 3)
-    mask, dtype = step.params["mask"], first.dtype
-    if mask is not None:
-        if not isinstance(mask, Value) or mask.shape != (*first.shape[:2], 1):
-            return False
-        values.append(mask)
-    flat = all(v.ndim <= 3 for v in (*values, *step.outs))
-    return flat and all(v.dtype == dtype for v in values) and dtype.kind == "f"
+from fathom.compile.native.custom import Site
+from fathom.compile.native.gemm import Epilogue, Spot, bias
+from fathom.compile.native.lanes import Lanes, Num
+from fathom.compile.native.text import Index, Writer
+from fathom.compile.native.time_loop import Loop, Moment, Pointers, layer
 
 
 def _add() -> Epilogue:
@@ -49,202 +24,6 @@ def _add() -> Epilogue:
         return spot.w.op(f"fadd {spot.type} {value}, {spot.load('%plus')}")
 
     return Epilogue(emit, ("%plus",))
-
-
-@dataclass
-class Shared:
-    """What all parts of a layer read: arrays in one piece, and the lines that make them."""
-
-    memory: dict[str, str] = field(default_factory=dict)
-    lines: list[str] = field(default_factory=list)
-
-
-Write = Callable[[Site, "Loop"], list[str]]
-
-
-def _layer(*names: str) -> Callable[[Write], Write]:
-    """Declare what writes a layer for some of its sequences; heavy ones are shared by threads."""
-
-    def declare(write: Write) -> Write:
-        @emitter(*names, can=_can, inside=("mask",))
-        def emit(site: Site) -> list[str]:
-            step, shared = site.step, Shared()
-            time, n, width = step.out.shape
-            flops = 2 * time * n * width * step.outs[-1].shape[-1]
-            alone = flops < HEAVY or len(step.outs) > 3  # a gradient that all sequences add to
-            parts = 1 if alone else min(site.program.threads, n)
-            cuts = [(n * i // parts, n * (i + 1) // parts) for i in range(parts)]
-            versions = [write(site, Loop(site, shared, *cut)) for cut in cuts]
-            return [*shared.lines, *site.program.parallel(versions)]
-
-        return write
-
-    return declare
-
-
-class Loop:
-    """A layer for some sequences: memory by name, products, and the loop over time.
-
-    Attributes
-    ----------
-    whole, first, n : all sequences, the first one at hand, and how many from there on.
-    """
-
-    def __init__(self, site: Site, shared: Shared, start: int, stop: int) -> None:
-        self.site, self.shared = site, shared
-        self.time, self.whole, _ = site.step.out.shape
-        self.first, self.n = start, stop - start
-        self.kind = TYPES[site.step.out.dtype.name]
-        self.mask: Value | None = site.step.params["mask"]
-        self.reverse: bool = site.step.params["reverse"]
-        self.memory: dict[str, str] = {}
-        self.scratch = 0
-        self.rows(mask=self.mask)
-
-    # -- memory -----------------------------------------------------------------------------
-
-    def rows(self, **values: Value | None) -> None:
-        """Arrays (..., n, width), from the first sequence at hand on."""
-        self.full(**values)
-        for name, v in values.items():
-            if v is not None:
-                slot, at = self.memory[name].split(":")
-                self.memory[name] = (
-                    f"{slot}:{int(at) + self.first * v.shape[-1] * v.dtype.itemsize}"
-                )
-
-    def full(self, **values: Value | None) -> None:
-        """Arrays in one piece: copied, if they are not."""
-        for name, v in values.items():
-            if v is not None and self.site.contiguous(v):
-                self.memory[name] = self.site.address(v)
-            elif v is not None:
-                self.memory[name] = self._copied(name, v, self.site.steps(v), v.shape)
-
-    def turned(self, **values: Value) -> None:
-        """Transposes of matrices."""
-        for name, v in values.items():
-            steps, shape = self.site.steps(v), v.shape
-            self.memory[name] = self._copied(name, v, steps[::-1], shape[::-1])
-
-    def room(self, **widths: int) -> None:
-        """Memory to work in, of (n, width)."""
-        for name, width in widths.items():
-            self.memory[name] = self.site.scratch(self.n * width * SIZES[self.kind])
-
-    def _copied(self, name: str, v: Value, steps: Sequence[int], shape: Sequence[int]) -> str:
-        if name not in self.shared.memory:
-            target = self.shared.memory[name] = self.site.scratch(v.nbytes)
-
-            def body(w: Writer, source: str, into: str) -> None:
-                self._copy(w, source, into, steps, shape)
-
-            self.shared.lines += self.site.kernel([v, target], body)
-        return self.shared.memory[name]
-
-    def _copy(
-        self, w: Writer, source: str, into: str, steps: Sequence[int], shape: Sequence[int]
-    ) -> None:
-        """One number after the other."""
-        at: Index = 0
-        to: Index = 0
-        with ExitStack() as loops:
-            for n, step, size in zip(shape, steps, contiguous(shape), strict=True):
-                i = loops.enter_context(w.turns(n))
-                at, to = w.plus(at, w.times(i, step)), w.plus(to, w.times(i, size))
-            number = w.load(w.at(source, at, self.kind), self.kind, 1)
-            w.store(number, w.at(into, to, self.kind), self.kind, 1)
-
-    # -- code -------------------------------------------------------------------------------
-
-    def product(
-        self, n: int, k: int, accumulate: bool = False, epilogue: Epilogue | None = None
-    ) -> Callable[..., None]:
-        """Rows (n_batch, k) times a matrix (k, n), all in one piece: a call to be written."""
-        p = Product(self.n, n, k, (k, 1), (n, 1), n, self.kind, accumulate)
-        return self._called(p, epilogue)
-
-    def outer(self, m: int, n: int) -> Callable[..., None]:
-        """C (m, n) += A (n_batch, m) transposed times B (n_batch, n)."""
-        p = Product(m, n, self.n, (1, m), (n, 1), n, self.kind, True)
-        return self._called(p, None)
-
-    def _called(self, p: Product, epilogue: Epilogue | None) -> Callable[..., None]:
-        tag = ",".join(epilogue.pointers) if epilogue else ""
-        made: Made = self.site.product(p, epilogue, f"recurrent {tag}")
-        self.scratch = max(self.scratch, made.scratch)
-
-        def call(w: Writer, at: Pointers, a: str, b: str, c: str, *more: str) -> None:
-            made.call(w, a, b, c, *more, scratch=at.get("scratch", ""))
-
-        return call
-
-    def fill(self, w: Writer, width: int, *pointers: str) -> None:
-        """Zeros in arrays of (n, width)."""
-
-        def body(v: Lanes, row: Index, column: Index) -> None:
-            for pointer in pointers:
-                v.store(v.number(0.0), pointer, w.plus(w.times(row, width), column))
-
-        rows_of(w, self.kind, self.n, width, body)
-
-    def each(
-        self, w: Writer, width: int, body: Callable[[Lanes, Callable[..., Index], Index], None]
-    ) -> None:
-        """`body(v, at, row)` for all vectors of (n, width); `at(size, part)` is an offset.
-
-        It leads into rows of `size` numbers, into the part behind so many widths.
-        """
-
-        def inner(v: Lanes, row: Index, column: Index) -> None:
-            body(v, lambda size=width, part=0: w.plus(
-                w.times(row, size), w.plus(column, part * width)
-            ), row)  # fmt: skip
-
-        rows_of(w, self.kind, self.n, width, inner)
-
-    @contextmanager
-    def steps(self, w: Writer, back: bool = False) -> Iterator[Moment]:
-        """The loop over time, or its way back."""
-        with w.loop(self.time) as turn:
-            t: Index = turn.index
-            if self.reverse != back:
-                t = w.op(f"sub nsw i64 {self.time - 1}, {t}")
-            yield Moment(self, w, t)
-
-    def write(self, body: Callable[[Writer, Pointers], None]) -> list[str]:
-        """The lines that run it all; `body` gets a pointer for each name."""
-        if self.scratch:
-            self.memory["scratch"] = self.site.scratch(self.scratch)
-        names = list(self.memory)
-        return self.site.kernel(
-            list(self.memory.values()),
-            lambda w, *given: body(w, dict(zip(names, given, strict=True))),
-        )
-
-
-class Moment:
-    """One step of time."""
-
-    def __init__(self, loop: Loop, w: Writer, t: Index) -> None:
-        self.loop, self.w, self.t = loop, w, t
-
-    def now(self, at: Pointers, name: str, width: int) -> str:
-        """The rows of an array (time, n, width) at this step; "" for one that is not there."""
-        if name not in at:
-            return ""
-        offset = self.w.times(self.t, self.loop.whole * width)
-        return self.w.at(at[name], offset, self.loop.kind)
-
-    def before(self, at: Pointers, name: str, first: str, width: int) -> str:
-        """The rows this step started from."""
-        w, loop = self.w, self.loop
-        edge, shift = (loop.time - 1, 1) if loop.reverse else (0, -1)
-        t = w.op(f"add nsw i64 {self.t}, {shift}")
-        offset = w.op(f"mul nsw i64 {t}, {loop.whole * width}")
-        inside = w.op(f"getelementptr {loop.kind}, ptr {at[name]}, i64 {offset}")
-        outside = w.op(f"icmp eq i64 {self.t}, {edge}")
-        return w.op(f"select i1 {outside}, ptr {at[first]}, ptr {inside}")
 
 
 def _mask(v: Lanes, mask: str, row: Index) -> tuple[Num, Num] | None:
@@ -271,7 +50,7 @@ def _sum(v: Lanes, x: Num, pointer: str, offset: Index) -> Num:
 # -- the plain recurrence --------------------------------------------------------------------------
 
 
-@_layer("rnn")
+@layer("rnn")
 def _rnn(site: Site, loop: Loop) -> list[str]:
     x, h, weight = site.step.args
     hidden = h.shape[-1]
@@ -298,7 +77,7 @@ def _rnn(site: Site, loop: Loop) -> list[str]:
     return loop.write(body)
 
 
-@_layer("rnn_backward")
+@layer("rnn_backward")
 def _rnn_backward(site: Site, loop: Loop) -> list[str]:
     weight, states, g = site.step.args
     dz, dh = site.step.outs
@@ -331,7 +110,7 @@ def _rnn_backward(site: Site, loop: Loop) -> list[str]:
 # -- long short-term memory ------------------------------------------------------------------------
 
 
-@_layer("lstm", "lstm_projected")
+@layer("lstm", "lstm_projected")
 def _lstm(site: Site, loop: Loop) -> list[str]:
     x, h, c, weight, *projection = site.step.args
     width, hidden, out = x.shape[-1], c.shape[-1], h.shape[-1]
@@ -386,7 +165,7 @@ def _hold(loop: Loop, w: Writer, now: str, before: str, mask: str, width: int) -
     loop.each(w, width, body)
 
 
-@_layer("lstm_backward")
+@layer("lstm_backward")
 def _lstm_backward(site: Site, loop: Loop) -> list[str]:
     weight, gates, cells, h, c, projection, gh, gc, ga = site.step.args
     dz, dh, dc, *dprojection = site.step.outs
@@ -461,7 +240,7 @@ def _lstm_slopes(loop: Loop, w: Writer, step: Moment, at: Pointers, hidden: int)
 # -- gated recurrent unit --------------------------------------------------------------------------
 
 
-@_layer("gru")
+@layer("gru")
 def _gru(site: Site, loop: Loop) -> list[str]:
     x, h, weight, b = site.step.args
     states, gates = site.step.outs
@@ -495,7 +274,7 @@ def _gru(site: Site, loop: Loop) -> list[str]:
     return loop.write(body)
 
 
-@_layer("gru_backward")
+@layer("gru_backward")
 def _gru_backward(site: Site, loop: Loop) -> list[str]:
     weight, gates, states, h, gh, ga = site.step.args
     dx, dq, dh = site.step.outs

@@ -71,9 +71,10 @@ class Work:
         """Memory that the products need."""
         return self.site.scratch(max(made.scratch for made in self.products.values()))
 
-    def border(self) -> str:
-        """Memory for the sample with its borders."""
-        return self.site.scratch(self.windows.bytes_padded)
+    def border(self, apart: bool = False) -> str:
+        """Memory for the sample with its borders, if it has any or must lie apart."""
+        needed = apart or self.windows.is_padded
+        return self.site.scratch(self.windows.bytes_padded if needed else 0)
 
     def at(self, address: str, elements: int) -> str:
         return moved(address, elements * SIZES[self.windows.dtype])

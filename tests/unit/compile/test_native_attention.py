@@ -10,7 +10,7 @@ import pytest
 
 import fathom
 from fathom import nn
-from fathom.compile.native import program
+from fathom.compile.native import code
 from fathom.nn import functional as F
 
 pytest.importorskip("llvmlite")
@@ -145,7 +145,7 @@ def test_rows_that_are_used_again() -> None:
 def test_rows_shared_by_threads(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each thread goes through some of the rows."""
     monkeypatch.setenv("FATHOM_NUM_THREADS", "3")
-    monkeypatch.setattr(program, "HEAVY_LOOPS", 0)
+    monkeypatch.setattr(code, "HEAVY_LOOPS", 0)
     layer = nn.LayerNorm(shape[-1]).to(np.float64)
     compiled = compare(lambda x: F.softmax(layer(x), -1), draw(*shape))
     assert all(e.program.forks for es in compiled._entries.values() for e in es)

@@ -9,7 +9,7 @@ import pytest
 
 import fathom
 from fathom import nn
-from fathom.compile.native import recurrent
+from fathom.compile.native import custom
 from fathom.nn import recurrences
 
 pytest.importorskip("llvmlite")
@@ -138,7 +138,7 @@ def test_float32(name: str) -> None:
 def test_shared_by_threads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each thread takes some of the sequences; an uneven share is fine."""
     monkeypatch.setenv("FATHOM_NUM_THREADS", "2")
-    monkeypatch.setattr(recurrent, "HEAVY", 0)
+    monkeypatch.setattr(custom, "HEAVY", 0)
     layer = build(name, bidirectional=True)
     compiled = compare(layer, given(layer), states_of(layer), LENGTHS)
     assert all(e.program.forks for es in compiled._entries.values() for e in es)

@@ -132,6 +132,29 @@ def test_adaptive_pooling() -> None:
     for size in (1, (2, 4), (3, 5)):
         agree(lambda x, size=size: F.adaptive_avg_pool2d(x, size), x)
     agree(lambda x: F.adaptive_max_pool2d(x, (2, 4)), x)
+    agree(lambda x: F.adaptive_max_pool2d(x, (3, 5), return_indices=True), x)
+    agree(lambda x: F.adaptive_max_pool1d(x, 4), parameter(2, 3, 10))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3},
+        {"kernel_size": (2, 3), "stride": 2, "padding": 1},
+        {"kernel_size": 2, "dilation": 2, "padding": 1},
+    ],
+    ids=str,
+)
+def test_unfold_and_fold(options: Any) -> None:
+    x = parameter(2, 3, 7, 8)
+    agree(lambda x: F.unfold(x, **options), x)
+    columns = F.unfold(x, **options).shape
+    agree(lambda y: F.fold(y, (7, 8), **options), parameter(*columns))
+    agree(lambda y: F.fold(y, (7, 8), **options), parameter(*columns[1:], dtype=np.float64))
+
+
+def test_windows_along_an_axis() -> None:
+    agree(lambda x: fathom.sliding_windows(x, 1, 3, 2), parameter(4, 9, 2))
 
 
 @pytest.mark.parametrize("threads", ["2", "3"])

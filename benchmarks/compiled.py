@@ -1,0 +1,504 @@
+"""Compiled training steps beside PyTorch, torch.compile, JAX and scikit-learn.
+
+    python benchmarks/compiled.py [--json FILE] [--quick] [--threads N] [--only ROW ...]
+                                  [--libraries fathom torch ...] [--python jax=PATH]
+
+The same networks, data, starting weights and Adam in all of them; the losses after the first
+steps are compared, so nobody computes something else. Each library works in a process of its own,
+and they take turns. Then come the time to the first result, the memory of a step, and how far the
+times are from what the machine can do. `--python` names the interpreter of a library that is
+installed in another environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import json
+import math
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import harness
+from libraries import work
+from libraries.work import Job, Row, Skip
+
+# name: (module, its maker, the package to give the version of)
+LIBRARIES = {
+    "fathom": ("with_fathom", "make", ""),
+    "eager": ("with_fathom", "make_eager", ""),
+    "torch": ("with_torch", "make", "torch"),
+    "torch.compile": ("with_torch", "make_compiled", "torch"),
+    "jax": ("with_jax", "make", "jax"),
+    "sklearn": ("with_sklearn", "make", "scikit-learn"),
+    "copy": ("with_copy", "make", "numpy"),
+}
+FIRST = ("fathom", "torch.compile", "jax")  # asked for the time to the first result
+MEMORY = ("fathom", "torch", "jax")
+DIFFERS = 2e-3  # relative: losses that differ by more are told
+SLOW = 2.0  # seconds of a call that is measured few times
+SQUARE = 1024  # side of the product that says what the BLAS can do
+
+
+# -- the worker -----------------------------------------------------------------------------------
+
+
+def serve(library: str) -> None:
+    """Answer questions, a line of JSON each; whatever the libraries print goes to stderr."""
+    answers = sys.stdout
+    with redirect_stdout(sys.stderr):
+        worker = Answers(library)
+        for line in sys.stdin:
+            question = json.loads(line)
+            try:
+                found = getattr(worker, question.pop("what"))(**question)
+            except Exception as error:  # a library that is absent or fails is left out, with this
+                found = {"skipped": reason(error)}
+            print(json.dumps(found), file=answers, flush=True)
+
+
+def reason(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    kind = "" if isinstance(error, Skip) else f"{type(error).__name__}: "
+    return f"{kind}{text[0] if text else ''}"[:160]
+
+
+class Answers:
+    """What a worker can be asked."""
+
+    def __init__(self, library: str) -> None:
+        self.library = library
+        self.name, self.job, self.last = "", None, 0.0
+
+    def make(self, row: str) -> Job:
+        module, maker, _ = LIBRARIES[self.library]
+        make: Callable[[Row], Job] = getattr(importlib.import_module(f"libraries.{module}"), maker)
+        return make(work.ROWS[row])
+
+    def version(self) -> dict[str, Any]:
+        package = LIBRARIES[self.library][2]
+        importlib.import_module(f"libraries.{LIBRARIES[self.library][0]}")
+        return {"version": importlib.metadata.version(package) if package else ""}
+
+    def prepare(self, row: str) -> dict[str, Any]:
+        """Build the work, do it a few times, and say what came out."""
+        self.job = None  # the memory of the row before
+        job = self.make(row)
+        for _ in range(job.checks):
+            start = time.perf_counter()
+            out = job.call()
+            self.last = time.perf_counter() - start
+        self.job = job
+        return {"check": job.read(out), "seconds": self.last}
+
+    def round(self, seconds: float) -> dict[str, Any]:
+        """Microseconds a unit, the median over about `seconds`."""
+        if self.job is None:
+            raise Skip("nothing is prepared")
+        if self.last < seconds:
+            harness.clock(self.job.call, self.job.units, seconds / 5)  # not reported
+        return {"microseconds": harness.clock(self.job.call, self.job.units, seconds)}
+
+    def first(self, row: str) -> dict[str, Any]:
+        """Seconds of the first call, the library being imported."""
+        job = self.make(row)
+        start = time.perf_counter()
+        job.call()
+        return {"seconds": time.perf_counter() - start}
+
+    def memory(self, row: str) -> dict[str, Any]:
+        """Bytes that model, data and steps add to a process in which the library has worked."""
+        small = self.make(work.SMALL)
+        small.call()
+        give_back()
+        before = resident("VmRSS")
+        job = self.make(row)
+        for _ in range(3):
+            job.call()
+        give_back()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+        for _ in range(5):
+            job.call()
+        return {"bytes": resident("VmHWM") - before}
+
+
+def resident(field: str) -> int:
+    """Bytes of this process that are in memory now (VmRSS), or were at most (VmHWM). Linux."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        raise Skip("memory is read from /proc")
+    return next(
+        int(line.split()[1]) * 1024
+        for line in status.read_text().splitlines()
+        if line.startswith(f"{field}:")
+    )
+
+
+def give_back() -> None:
+    """What was freed goes back to the system, so that it is not counted."""
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+# -- the parent -----------------------------------------------------------------------------------
+
+
+class Bench:
+    """Starts workers and asks them, each library under the same conditions."""
+
+    def __init__(self, threads: int, pythons: Mapping[str, str], cache: Path) -> None:
+        self.threads, self.pythons, self.cache = threads, pythons, cache
+
+    def worker(self, library: str, **extra: str) -> harness.Worker:
+        given = {
+            "NPROC": str(self.threads),  # JAX's pool
+            "PJRT_NPROC": str(self.threads),
+            "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={str(self.threads > 1).lower()}",
+            "JAX_PLATFORMS": "cpu",
+            "FATHOM_CACHE": str(self.cache / "fathom"),
+            "TORCHINDUCTOR_CACHE_DIR": str(self.cache / "torch"),
+            **extra,
+        }
+        python = self.pythons.get(library, sys.executable)
+        return harness.Worker(str(Path(__file__).resolve()), library, self.threads, python, given)
+
+    @contextmanager
+    def workers(self, libraries: Sequence[str]) -> Iterator[list[harness.Worker]]:
+        started = [self.worker(library) for library in libraries]
+        try:
+            yield started
+        finally:
+            for worker in started:
+                worker.close()
+
+    def once(self, library: str, what: str, row: str, **extra: str) -> dict[str, Any]:
+        """The answer of a fresh process to one question."""
+        worker = self.worker(library, **extra)
+        try:
+            return worker.answer(what=what, row=row)
+        finally:
+            worker.close()
+
+
+def measure(
+    workers: Sequence[harness.Worker], row: Row, rounds: int, seconds: float
+) -> dict[str, Any]:
+    """A row: all libraries that do it, in turns."""
+    ready: list[harness.Worker] = []
+    skipped, checks, slowest = {}, {}, 0.0
+    for worker in workers:
+        found = worker.answer(what="prepare", row=row.name)
+        if "skipped" in found:
+            skipped[worker.library] = found["skipped"]
+        else:
+            ready.append(worker)
+            checks[worker.library] = found["check"]
+            slowest = max(slowest, found["seconds"])
+    times: dict[str, list[float]] = {worker.library: [] for worker in ready}
+    for turn in range(min(rounds, 2) if slowest > SLOW else rounds):
+        for worker in ready if turn % 2 == 0 else reversed(ready):
+            time.sleep(harness.PAUSE)
+            found = worker.answer(what="round", seconds=seconds)
+            times[worker.library].append(found["microseconds"])
+    return {
+        **(harness.summary(row.name, times) if ready else {"case": row.name, "microseconds": {}}),
+        "unit": row.unit,
+        "targets": row.targets,
+        "checks": checks,
+        "differs": differing(checks),
+        "skipped": skipped,
+    }
+
+
+def differing(checks: Mapping[str, list[float]]) -> list[str]:
+    """The libraries whose numbers are not those of the first."""
+    held = [(name, values) for name, values in checks.items() if values]
+    return [
+        name
+        for name, values in held[1:]
+        if any(
+            not math.isclose(a, b, rel_tol=DIFFERS) for a, b in zip(held[0][1], values, strict=True)
+        )
+    ]
+
+
+def limits(threads: int, seconds: float) -> dict[str, float]:
+    """What the machine can do: GFLOP/s in registers and in a large product, GB/s of a copy."""
+    script = str(Path(__file__).resolve().parent / "gemm.py")
+    found = {}
+    for library, count, case, name, amount in (
+        ("limit", 1, "peak", "peak_gflops", 1.0),
+        ("limit", 1, "copy", "copy_gbytes", 1.0),
+        ("blas", threads, json.dumps([SQUARE, SQUARE, SQUARE, "nt", 1]), "sgemm_gflops",
+         2e-9 * SQUARE**3),
+    ):  # fmt: skip
+        worker = harness.Worker(script, library, count)
+        try:
+            best = min(worker.ask(case, seconds) for _ in range(3))
+        finally:
+            worker.close()
+        found[name] = amount * 1e6 / best
+    return found
+
+
+def distance(result: dict[str, Any], limit: Mapping[str, float]) -> None:
+    """Add how many times the least possible time Fathom takes, and what limits."""
+    row, ours = work.ROWS[result["case"]], result["microseconds"].get("fathom")
+    copy = result["microseconds"].get("copy")
+    if ours and copy:
+        result["limit"] = {"by": "copy", "microseconds": copy, "times": ours / copy}
+    elif ours and row.flops and limit:
+        least = row.flops / limit["sgemm_gflops"] / 1e3
+        result["limit"] = {"by": "sgemm", "microseconds": least, "times": ours / least}
+
+
+def first_results(bench: Bench, libraries: Sequence[str], quick: bool) -> list[dict[str, Any]]:
+    """Seconds from the first call to its result: nothing on disk, and once more after that."""
+    results = []
+    for row, most in work.FIRST.items():
+        seconds: dict[str, dict[str, float]] = {}
+        skipped = {}
+        for library in [name for name in FIRST if name in libraries]:
+            found: dict[str, list[float]] = {"cold": [], "from disk": []}
+            for _ in range(3 if library == "fathom" and not quick else 1):
+                with tempfile.TemporaryDirectory() as folder:
+                    extra = caches(folder)
+                    for times in found.values():
+                        answer = bench.once(library, "first", row, **extra)
+                        if "skipped" in answer:
+                            skipped[library] = answer["skipped"]
+                        else:
+                            times.append(answer["seconds"])
+            if library not in skipped:
+                seconds[library] = {k: statistics.median(v) for k, v in found.items()}
+        at_most = {"cold": most, "from disk": work.FROM_DISK}
+        results.append({"case": row, "seconds": seconds, "at_most": at_most, "skipped": skipped})
+    return results
+
+
+def caches(folder: str) -> dict[str, str]:
+    """Where the libraries keep what they compiled, all in one new folder."""
+    return {
+        "FATHOM_CACHE": f"{folder}/fathom",
+        "TORCHINDUCTOR_CACHE_DIR": f"{folder}/torch",
+        "JAX_COMPILATION_CACHE_DIR": f"{folder}/jax",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
+def memories(bench: Bench, libraries: Sequence[str]) -> list[dict[str, Any]]:
+    """Bytes of a step, in a process for each library and network."""
+    results = []
+    for row in work.MEMORY:
+        answers = {name: bench.once(name, "memory", row) for name in MEMORY if name in libraries}
+        results.append(
+            {
+                "case": row,
+                "bytes": {k: v["bytes"] for k, v in answers.items() if "bytes" in v},
+                "skipped": {k: v["skipped"] for k, v in answers.items() if "skipped" in v},
+            }
+        )
+    return results
+
+
+# -- the report -----------------------------------------------------------------------------------
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in rows
+    ]
+
+
+def ratio_text(result: Mapping[str, Any], name: str) -> str:
+    """How many times as long as Fathom it takes; `<` and the target where that is not reached."""
+    found = result.get("ratio", {}).get(name)
+    if found is None:
+        return "-"
+    target = result["targets"].get(name)
+    short = f" <{target:g}" if target is not None and found["median"] < target else ""
+    return f"{found['median']:.2f} ({found['low']:.2f}-{found['high']:.2f}){short}"
+
+
+def table(report: Mapping[str, Any]) -> str:
+    return "\n".join([*head(report), *steps(report), *firsts(report), *bytes_of(report),
+                      *notes(report)])  # fmt: skip
+
+
+def head(report: Mapping[str, Any]) -> list[str]:
+    place, found = report["machine"], report["limits"]
+    about = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    load = "" if place["load"] is None else f", load {place['load']:.1f} before the run"
+    lines = [f"{place['cpu']}, {place['cores']} cores, {place['threads']} threads{load}; {about}"]
+    if found:
+        lines.append(
+            f"limits: {found['peak_gflops']:.0f} GFLOP/s in registers (one thread), "
+            f"{found['sgemm_gflops']:.0f} in a large product, "
+            f"a copy moves {found['copy_gbytes']:.1f} GB/s (read and written)"
+        )
+    return lines
+
+
+def steps(report: Mapping[str, Any]) -> list[str]:
+    """Times, ratios to the first library, and the times of the least that is possible."""
+    if not report["results"]:
+        return []
+    names = report["libraries"]
+    others = [name for name in names[1:] if name != "copy"]
+    rows = [["", *(f"{n} us" for n in names), *(f"{n}/{names[0]}" for n in others), "x limit"]]
+    for result in report["results"]:
+        times, limit = result["microseconds"], result.get("limit")
+        rows.append(
+            [
+                result["case"],
+                *(f"{times[n]:.1f}" if n in times else "-" for n in names),
+                *(ratio_text(result, n) for n in others),
+                f"{limit['times']:.2f} {limit['by']}" if limit else "-",
+            ]
+        )
+    title = (
+        f"microseconds a step (activations: a call); then the others' time over {names[0]}'s: "
+        "median (lowest-highest), with < and its target where that is not reached"
+    )
+    return ["", title, *aligned(rows)]
+
+
+def firsts(report: Mapping[str, Any]) -> list[str]:
+    names = [n for n in FIRST if n in report["libraries"]]
+    rows = [["", "at most", *names]]
+    for result in report["first"]:
+        held = [result["at_most"], *(result["seconds"].get(n) for n in names)]
+        rows.append([result["case"], *map(pair, held)])
+    title = "milliseconds to the first result: cold, and from what is on disk"
+    return ["", title, *aligned(rows)] if report["first"] else []
+
+
+def bytes_of(report: Mapping[str, Any]) -> list[str]:
+    names = [n for n in MEMORY if n in report["libraries"]]
+    rows = [["", *names]]
+    for result in report["memory"]:
+        held = [result["bytes"].get(n) for n in names]
+        rows.append([result["case"], *("-" if b is None else f"{b / 1e6:.1f}" for b in held)])
+    title = "megabytes that a network in training adds to its process, at most"
+    return ["", title, *aligned(rows)] if report["memory"] else []
+
+
+def pair(seconds: Mapping[str, float] | None) -> str:
+    return "-" if seconds is None else " / ".join(f"{1e3 * s:.0f}" for s in seconds.values())
+
+
+def notes(report: Mapping[str, Any]) -> list[str]:
+    """What was left out, and results that are not the same."""
+    found: dict[str, list[str]] = {}
+    for name, why in report["absent"].items():
+        found.setdefault(f"{name} left out: {why}", [])
+    for result in (*report["results"], *report["first"], *report["memory"]):
+        for name, why in result["skipped"].items():
+            if name not in ("copy", "sklearn"):  # they have little to do with most rows
+                found.setdefault(f"{name}: {why}", []).append(result["case"])
+        for name in result.get("differs", ()):
+            found.setdefault(f"{name} computes something else", []).append(result["case"])
+    lines = [f"{why}{': ' if cases else ''}{', '.join(cases)}" for why, cases in found.items()]
+    return ["", *lines] if lines else []
+
+
+# -- the command line -----------------------------------------------------------------------------
+
+
+def chosen_rows(only: Sequence[str] | None) -> list[Row]:
+    """The rows asked for: by name, part of it, or kind; all without."""
+    rows = work.ROWS
+    if not only:
+        return list(rows.values())
+    wanted = {
+        name
+        for asked in only
+        for name, row in rows.items()
+        if name == asked or (asked not in rows and (asked in name or asked == row.kind))
+    }
+    return [row for name, row in rows.items() if name in wanted]
+
+
+def run(options: argparse.Namespace, cache: Path) -> dict[str, Any]:
+    quick, only = options.quick, options.only
+    bench = Bench(options.threads, dict(p.split("=", 1) for p in options.python), cache)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    versions, absent = harness.versions([]), {}
+    with bench.workers(options.libraries) as workers:
+        ready = []
+        for worker in workers:
+            answer = worker.answer(what="version")
+            if "skipped" in answer:
+                absent[worker.library] = answer["skipped"]
+                continue
+            ready.append(worker)
+            package = LIBRARIES[worker.library][2]
+            versions |= {package: answer["version"]} if package else {}
+        names = [worker.library for worker in ready]
+        results = []
+        for row in chosen_rows(only):
+            print(f"{row.name} ...", file=sys.stderr, flush=True)
+            rounds = options.rounds or (2 if quick else 5 if row.kind == "activation" else 9)
+            seconds = 0.01 if quick else 0.06 if row.kind == "activation" else 0.25
+            results.append(measure(ready, row, rounds, seconds))
+    found = limits(options.threads, 0.01 if quick else 0.3) if "fathom" in names else {}
+    for result in results:
+        distance(result, found)
+    return {
+        "benchmark": "compiled",
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": {**harness.machine(options.threads), "load": load},
+        "versions": versions,
+        "libraries": names,
+        "absent": absent,
+        "limits": found,
+        "results": results,
+        "first": first_results(bench, names, quick) if not only or "first" in only else [],
+        "memory": memories(bench, names) if not only or "memory" in only else [],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--json", metavar="FILE", help="also write the report as JSON")
+    parser.add_argument("--quick", action="store_true", help="a smoke run; figures are rough")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--rounds", type=int, help="rounds of each row (default 9, quick 2)")
+    parser.add_argument(
+        "--only", nargs="+", metavar="ROW",
+        help="rows by name, part of it or kind (network, activation, epoch ...); first; memory",
+    )  # fmt: skip
+    parser.add_argument("--libraries", nargs="+", choices=list(LIBRARIES), default=list(LIBRARIES))
+    parser.add_argument(
+        "--python", nargs="+", default=[], metavar="LIBRARY=PATH",
+        help="the interpreter of a library that is installed elsewhere",
+    )  # fmt: skip
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        serve(options.worker)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        report = run(options, Path(folder))
+    print(table(report))
+    if options.json:
+        Path(options.json).write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
