@@ -13,6 +13,7 @@ from fathom.autograd.gradcheck import (
 )
 from fathom.autograd.graph import graph_svg, graph_text
 from fathom.autograd.memory import MemoryReport, memory_report
+from fathom.autograd.quotients import difference_quotient
 from fathom.autograd.steps import BackwardStep, backward_steps
 from fathom.engine.backward import backward, grad
 from fathom.engine.tensor import enable_grad, inference_mode, no_grad, set_grad_enabled
@@ -30,6 +31,7 @@ __all__ = [
     "checkpoint",
     "compare_gradients",
     "detect_anomaly",
+    "difference_quotient",
     "enable_grad",
     "functional",
     "grad",

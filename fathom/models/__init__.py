@@ -1,5 +1,6 @@
 """Whole architectures, ready to train, and single units, oldest to newest."""
 
+from fathom.models.backprop import BackpropMLP
 from fathom.models.charlstm import CharLSTM
 from fathom.models.classics import fold, xor_network
 from fathom.models.constructions import (
@@ -50,6 +51,7 @@ from fathom.models.word2vec import GloVe, SkipGram, WordVectors
 
 __all__ = [
     "Adaline",
+    "BackpropMLP",
     "Bound",
     "CharLSTM",
     "GloVe",

@@ -34,6 +34,8 @@ from fathom.nn.attention import MultiheadAttention
 from fathom.nn.container import *
 from fathom.nn.conv import *
 from fathom.nn.coordinate import *
+from fathom.nn.cost import conv_cost, linear_cost
+from fathom.nn.decay import decay_groups
 from fathom.nn.dropout import *
 from fathom.nn.efficient import *
 from fathom.nn.embedding import Embedding, EmbeddingBag
@@ -75,9 +77,12 @@ __all__ = [
     "SinusoidalPositionalEncoding",
     "Summary",
     "alibi_bias",
+    "conv_cost",
+    "decay_groups",
     "from_spec",
     "functional",
     "init",
+    "linear_cost",
     "to_spec",
 ]
 __all__ += activation_layers.__all__
