@@ -267,7 +267,7 @@ def distance(result: dict[str, Any], limit: Mapping[str, float]) -> None:
 def first_results(bench: Bench, libraries: Sequence[str], quick: bool) -> list[dict[str, Any]]:
     """Seconds from the first call to its result: nothing on disk, and once more after that."""
     results = []
-    for row, most in work.FIRST.items():
+    for row, most in list(work.FIRST.items())[: 1 if quick else None]:
         seconds: dict[str, dict[str, float]] = {}
         skipped = {}
         for library in [name for name in FIRST if name in libraries]:
@@ -299,10 +299,10 @@ def caches(folder: str) -> dict[str, str]:
     }
 
 
-def memories(bench: Bench, libraries: Sequence[str]) -> list[dict[str, Any]]:
+def memories(bench: Bench, libraries: Sequence[str], quick: bool) -> list[dict[str, Any]]:
     """Bytes of a step, in a process for each library and network."""
     results = []
-    for row in work.MEMORY:
+    for row in work.MEMORY[: 1 if quick else None]:
         answers = {name: bench.once(name, "memory", row) for name in MEMORY if name in libraries}
         results.append(
             {
@@ -469,7 +469,7 @@ def run(options: argparse.Namespace, cache: Path) -> dict[str, Any]:
         "limits": found,
         "results": results,
         "first": first_results(bench, names, quick) if not only or "first" in only else [],
-        "memory": memories(bench, names) if not only or "memory" in only else [],
+        "memory": memories(bench, names, quick) if not only or "memory" in only else [],
     }
 
 

@@ -99,7 +99,24 @@ def epoch(row: Row, compiled: bool) -> Job:
 
 
 def fleet(row: Row, compiled: bool) -> Job:
-    raise Skip("fathom.train_many is not built yet")
+    """All networks by `train_many`, an epoch without shuffling; making them is part of the call."""
+    if not compiled:
+        raise Skip("as in the epoch")
+    if not hasattr(fathom, "train_many"):
+        raise Skip("fathom.train_many is not built yet")
+    x, y = work.data(row, work.STEPS)
+    spec = {
+        "model": lambda: network(row), "optimizer": "adam", "lr": work.RATE, "epochs": 1,
+        "batch_size": row.batch, "shuffle": False,
+    }  # fmt: skip
+
+    def call() -> Any:
+        return fathom.train_many(spec, x, y, seeds=work.NETWORKS)
+
+    def read(found: Any) -> list[float]:
+        return work.of_arrays(found.losses[0])
+
+    return Job(call, read, work.STEPS * work.NETWORKS, checks=1)
 
 
 def adam(row: Row, compiled: bool) -> Job:

@@ -140,8 +140,8 @@ def stepper(row: Row) -> Callable[..., Any]:
     return step
 
 
-def start(row: Row, seed: int = 1) -> Any:
-    w = {k: jnp.asarray(v) for k, v in work.weights(row, seed).items()}
+def start(row: Row) -> Any:
+    w = {k: jnp.asarray(v) for k, v in work.weights(row).items()}
     return w, adam_of.init(w)
 
 
@@ -188,16 +188,17 @@ def epoch(row: Row) -> Job:
 
 
 def fleet(row: Row) -> Job:
-    """All networks at once: vmap in the scan. The batches are the same for all."""
-    states = [start(row, seed) for seed in range(1, work.NETWORKS + 1)]
-    state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    """All networks at once: vmap in the scan."""
+    each = start(row)
+    state = jax.tree.map(lambda leaf: jnp.stack([leaf] * work.NETWORKS), each)
     step = jax.vmap(stepper(row), in_axes=(0, None, None))
 
     def run(state: Any, x: Any, y: Any) -> Any:
         return lax.scan(lambda held, batch: step(held, *batch), state, (x, y))
 
     units = work.STEPS * work.NETWORKS
-    return Job(Kept(run, state, *batches(row)), lambda out: [float(out[0, 0])], units, checks=1)
+    call = Kept(run, state, *batches(row))
+    return Job(call, lambda out: work.of_arrays(np.asarray(out)[:, 0]), units, checks=1)
 
 
 def adam(row: Row) -> Job:

@@ -81,7 +81,7 @@ def lenet() -> nn.Module:
     )  # fmt: skip
 
 
-def network(row: Row, seed: int = 1) -> nn.Module:
+def network(row: Row) -> nn.Module:
     sizes = row.sizes
     if row.network == "mlp":
         layers = [layer for n, m in pairwise(sizes) for layer in (nn.Linear(n, m), nn.ReLU())]
@@ -90,7 +90,7 @@ def network(row: Row, seed: int = 1) -> nn.Module:
         model = lenet()
     else:
         model = LastState(*sizes[1:]) if row.network == "lstm" else Encoder(*sizes[1:])
-    model.load_state_dict({k: torch.tensor(v) for k, v in work.weights(row, seed).items()})
+    model.load_state_dict({k: torch.tensor(v) for k, v in work.weights(row).items()})
     return model
 
 
@@ -103,8 +103,8 @@ def fused(parameters: Any) -> Any:
         return torch.optim.Adam(held, lr=work.RATE, foreach=True)
 
 
-def stepper(row: Row, compiled: bool, seed: int = 1) -> Callable[..., Any]:
-    model = network(row, seed)
+def stepper(row: Row, compiled: bool) -> Callable[..., Any]:
+    model = network(row)
     optimizer = fused(model.parameters())
 
     def loss_of(x: Any, y: Any) -> Any:
@@ -133,18 +133,17 @@ def steps(row: Row, compiled: bool) -> Job:
 
 
 def loop(row: Row, compiled: bool) -> Job:
-    """An epoch, or the first network of the fleet, over a data set in memory."""
-    step, (x, y) = stepper(row, compiled), tensors(row, work.STEPS)
+    """An epoch over a data set in memory; of the fleet, one network, made in the call."""
+    held = None if row.kind == "fleet" else stepper(row, compiled)
+    x, y = tensors(row, work.STEPS)
     size = row.batch
 
     def call() -> Any:
+        step = held or stepper(row, compiled)
         losses = [step(x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)]
         return torch.stack(losses)
 
-    def read(losses: Any) -> list[float]:
-        return work.of_arrays(losses.numpy() if row.kind == "epoch" else losses[0].item())
-
-    return Job(call, read, work.STEPS, checks=1)
+    return Job(call, lambda losses: work.of_arrays(losses.numpy()), work.STEPS, checks=1)
 
 
 def adam(row: Row, compiled: bool) -> Job:

@@ -132,9 +132,9 @@ def data(row: Row, batches: int = 1) -> tuple[Any, Any]:
     return x, rng.integers(0, classes, count)
 
 
-def weights(row: Row, seed: int = 1) -> Weights:
-    """Where training starts: uniform within 1 / sqrt(fan-in)."""
-    rng = np.random.default_rng(seed)
+def weights(row: Row) -> Weights:
+    """Where training starts: uniform within 1 / sqrt(fan-in). All of a fleet start there."""
+    rng = np.random.default_rng(1)
 
     def dense(name: str, fan_in: int, *shape: int, bias: str = "bias") -> Weights:
         bound = fan_in**-0.5

@@ -24,22 +24,28 @@ def run(compiled: Compiled, data: tuple[Any, ...], batch_size: int, order: Any) 
         if order.ndim != 1 or (order.size and not 0 <= order.min() <= order.max() < rows):
             raise ArgumentError(f"epoch: order holds row numbers from 0 to {rows - 1}")
         rows = len(order)
-    count, found, start = rows // batch_size, [], 0
+    count, found, done = rows // batch_size, [], 0
 
     def batch(at: int) -> list[Any]:
         chosen = slice(at, at + batch_size) if order is None else order[at : at + batch_size]
         return [_like(d, a[chosen]) for d, a in zip(data, arrays, strict=True)]
 
-    if count:
-        entry = compiled.entry(*batch(0))
-        if entry.native and entry.program.repeats:
-            out, made = _native(entry, count, order, arrays)
-            if made < count:
-                compiled(*batch(made * batch_size))  # raises what stopped it
-            found.append(out)
-            start = count * batch_size
-    for at in range(start, rows, batch_size):
-        found.append(_each(compiled(*batch(at))))
+    while done < count:
+        at = done * batch_size
+        entry = compiled.entry(*batch(at))
+        turns = entry.turns_to_come(count - done)
+        if turns < 2:
+            found.append(_each(compiled(*batch(at))))
+            done += 1
+            continue
+        rest = (None, [a[at:] for a in arrays]) if order is None else (order[at:], arrays)
+        out, made = _native(entry, turns, *rest)
+        if made < turns:
+            compiled(*batch((done + made) * batch_size))  # raises what stopped it
+        found.append(out)
+        done += turns
+    if rows % batch_size:
+        found.append(_each(compiled(*batch(done * batch_size))))
     if not found:
         raise ArgumentError("epoch: there are no rows")
     return _joined(found)

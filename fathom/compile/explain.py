@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def explain(plan: Plan, program: Program | None) -> str:
     return "\n".join(lines)
 
 
-def table(rows: list[tuple[str, ...]]) -> list[str]:
+def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Columns side by side."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return [

@@ -22,7 +22,8 @@ from fathom.compile.guards import Captured, put
 from fathom.compile.overlap import apart
 from fathom.compile.passes import optimize
 from fathom.compile.plan import Plan, Value
-from fathom.compile.trace import AbsentGradient, Traced, TraceError, Tracer
+from fathom.compile.trace import AbsentGradient, Tracer
+from fathom.compile.traced import Traced, TraceError
 from fathom.compile.trees import flatten, holds_stand_ins, outputs, rebuild, stand_in
 from fathom.engine.errors import ArgumentError, FathomWarning
 from fathom.engine.tensor import MODE, Tensor, mark_written, user_site
@@ -65,7 +66,7 @@ def compile(
     ...     optimizer.step()
     ...     return loss
     >>> step(fathom.tensor([0.0, 0.0])), step(fathom.tensor([0.0, 0.0]))
-    (tensor(5.), tensor(1.2500))
+    (tensor(5.), tensor(1.25))
     """
     if function is None:
         return functools.partial(compile, backend=backend)
@@ -231,13 +232,12 @@ class Entry:
         self.book, self.texts = book, [v.origin.text for v in scalars]
         self.scalars = book.function(self.texts)
         self.holds = book.guard(plan.guards)
-        self._guards = [(text, book.guard([text])) for text in plan.guards]
         self.places = [
             {"argument": 0, "state": 1, "gradient": 2, "array": 3, "scalar": 4}[v.kind]
             for v in inputs
         ]
         order = {v: i for i, v in enumerate(scalars)}
-        self.origins = [order[v] if v.kind == "scalar" else v.origin for v in inputs]
+        self.origins: list[Any] = [order[v] if v.kind == "scalar" else v.origin for v in inputs]
         self.native = backend == "native" or (backend == "auto" and native_wanted())
         if self.native:
             from fathom.compile.native.call import make
@@ -256,13 +256,20 @@ class Entry:
     def failed(self) -> list[str]:
         """The guards that do not hold now."""
 
-        def fails(check: Callable[[], bool]) -> bool:
+        def fails(text: str) -> bool:
             try:
-                return not check()
+                return not self.book.guard([text])()
             except GONE:
                 return True
 
-        return [text for text, check in self._guards if fails(check)]
+        return [text for text in self.plan.guards if fails(text)]
+
+    def turns_to_come(self, most: int) -> int:
+        """How many of the next calls may be made without Python in between."""
+        if not self.native or self.changed or not self.program.repeats:
+            return 0
+        moving = self.book.moving(self.plan.guards, self.texts, self.plan.counters)
+        return self.book.lasts(moving, most, self.plan.counters)
 
     def rebuilt(self, results: list[Any]) -> Any:
         """What the function returns; what it left in attributes is put there."""
@@ -298,7 +305,7 @@ class Entry:
             held = results[len(results) - len(plan.checks) :]
             for truth, (_, error) in zip(held, plan.checks, strict=True):
                 if not truth:
-                    raise error()
+                    raise error()  # type: ignore[operator]  # steps are for native code
         for (target, _), new in zip(plan.writes, results[n:m], strict=True):
             if isinstance(target, Tensor):
                 target.data[...] = new

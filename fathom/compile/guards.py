@@ -30,9 +30,10 @@ def same_text(name: str, value: Any, book: ScalarBook) -> str:
         return f"{name} != {name}"
     if isinstance(value, np.generic):
         return f"{name} == {book.source(value, 'k')}"
+    same = f"{name} is {book.source(value, 'k')}"  # the very object: nearly always, and fast
     if isinstance(value, str):
-        return f"{name} == {value!r}"
-    return f"{name} == {value!r} and {name}.__class__ is {type(value).__name__}"
+        return f"({same} or {name} == {value!r})"
+    return f"({same} or {name} == {value!r} and {name}.__class__ is {type(value).__name__})"
 
 
 class Captured:
@@ -61,7 +62,8 @@ class Captured:
         if hasattr(function, "eager"):  # compiled itself
             function = function.eager
         if owner is None and not isinstance(function, types.FunctionType):
-            owner, function = function, getattr(type(function), "__call__", None)
+            calls = (vars(kind).get("__call__") for kind in type(function).__mro__)
+            owner, function = function, next(filter(None, calls), None)
         if not isinstance(function, types.FunctionType) or not self.new(function):
             if owner is not None:
                 self.thing(owner)
@@ -83,7 +85,7 @@ class Captured:
             self.thing(owner)
 
     def new(self, thing: Any) -> bool:
-        """Whether something is met for the first time (it is kept, so that its id stays its own)."""
+        """Whether something is met for the first time; it is kept, with its id."""
         return self._seen.setdefault(id(thing), self) is self and not self._keep(thing)
 
     def _keep(self, thing: Any) -> None:
@@ -122,7 +124,7 @@ class Captured:
             self.value(value, "list", f"[{i}]", part, depth + 1)
 
     def thing(self, value: Any, depth: int = 0) -> None:
-        """What an object holds: all plain attributes of a module, of others those that are named."""
+        """What an object holds: of a module all plain attributes, of others those named."""
         if _is_module(value):
             self.module(value)
         elif isinstance(value, dict) and len(value) <= 64 and self.new(value):

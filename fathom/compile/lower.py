@@ -14,7 +14,8 @@ import numpy as np
 
 from fathom.compile.passes import rewire
 from fathom.compile.plan import Plan, Step, Value, replace
-from fathom.compile.trace import Traced, Tracer
+from fathom.compile.trace import Tracer
+from fathom.compile.traced import Traced
 from fathom.engine.primitive import TABLE
 from fathom.ops.expression import substitute
 from fathom.ops.formula import Plan as FormulaPlan
@@ -128,7 +129,7 @@ def _rule_of(step: Step) -> Callable[..., Any] | None:
 def _settled(made: Traced, old: Value) -> Traced:
     """A result in the dtype and shape that was noted."""
     if made.dtype != old.dtype:
-        made = made.astype(old.dtype)
+        made = TABLE["astype"](made, dtype=old.dtype)
     if made.shape != old.shape:
         made = TABLE["broadcast_to"](made, shape=old.shape)
     return made

@@ -124,7 +124,7 @@ class _Writer:
 
     def described(self) -> list[str]:
         """What goes in and comes out, as comments."""
-        what = {
+        what: dict[str, Callable[[Value], str]] = {
             "argument": lambda v: f"argument {v.origin}",
             "state": lambda v: f"the memory of {v.origin.name or 'a tensor'}",
             "gradient": lambda v: f"the gradient of {v.origin.name or 'a tensor'}",

@@ -25,7 +25,8 @@ def optimize(plan: Plan) -> Plan:
 
 def keep_old_values(plan: Plan) -> int:
     """Copy what is given away and shows memory that the plan writes at its end."""
-    written = {v for v in plan.inputs() if any(t is v.origin for t, _ in plan.writes)}
+    targets = {id(t) for t, _ in plan.writes}
+    written = {v for v in plan.inputs() if id(v.origin) in targets}
     for step in plan.steps:
         if any(source in written for source in sources(step)):
             written.update(step.outs)

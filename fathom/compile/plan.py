@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.primitive import Primitive
-from fathom.engine.tensor import Site, Tensor, describe_site
+from fathom.engine.tensor import Site, Tensor
 
 
 class Value:

@@ -61,7 +61,9 @@ class Replica:
     """A network that a plan of another one may train."""
 
     def __init__(self, entry: Entry, twin: dict[int, Any]) -> None:
-        if not (entry.native and entry.program.repeats) or entry.program.kept_slots:
+        plan = entry.plan
+        moving = entry.book.moving(plan.guards, entry.texts, plan.counters)
+        if entry.turns_to_come(1) < 1 or entry.program.kept_slots or moving:
             raise GraphError("only a plan that runs without Python can have replicas")
         self.entry, program = entry, entry.program
         self.table = program.table.copy()

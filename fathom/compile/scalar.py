@@ -9,6 +9,7 @@ traced step only: it becomes a guard.
 from __future__ import annotations
 
 import math
+import re
 from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
@@ -137,10 +138,13 @@ class Scalar:
 
 _COMPUTE: dict[str, Any] = {
     "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b,
-    "/": lambda a, b: a / b, "**": lambda a, b: a**b, "%": lambda a, b: a % b, "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b, "<": lambda a, b: a < b, "<=": lambda a, b: a <= b,
+    "/": lambda a, b: a / b, "**": lambda a, b: a**b, "%": lambda a, b: a % b,
+    "==": lambda a, b: a == b, "!=": lambda a, b: a != b, "<": lambda a, b: a < b, "<=": lambda a, b: a <= b,
     ">": lambda a, b: a > b, ">=": lambda a, b: a >= b,
 }  # fmt: skip
+
+
+ALIKE = "len(set(["  # a guard that counts agree, which they go on doing
 
 
 class ScalarBook:
@@ -180,21 +184,50 @@ class ScalarBook:
         body = ", ".join(texts) + ("," if texts else "")
         return self._compile(f"lambda: ({body})")
 
+    def moving(self, guards: list[str], texts: list[str], counters: Any) -> list[str]:
+        """The guards that go by counts which grow; "False" if a number goes by a tensor's."""
+        if any("counter" in text for text in texts):
+            return ["False"]
+        names = self._shifted(counters, 0, self.sources)
+        found = [rf"\b{name}(\.steps)?\[" for name in names]
+        return [
+            g for g in guards if any(re.search(f, g) for f in found) and not g.startswith(ALIKE)
+            and ".count(" not in g
+        ]  # fmt: skip
+
+    def lasts(self, guards: list[str], count: int, counters: Any) -> int:
+        """For how many of the next `count` calls these guards hold, as far as counts decide."""
+        check = compile(" and ".join(f"({g})" for g in guards) or "True", "<guards>", "eval")
+        space = {"sqrt": math.sqrt, "inf": math.inf, "nan": math.nan, "np": np, **self.sources}
+        for i in range(count if guards else 0):
+            if not eval(check, space | self._shifted(counters, i, self.sources)):  # our own text
+                return i
+        return count
+
+    def _shifted(self, counters: Any, steps: Any, sources: dict[str, Any]) -> dict[str, Any]:
+        """The sources that hold counts, so many calls later."""
+        found: dict[str, Any] = {}
+        for counts, _ in counters:
+            later = [c + steps for c in counts]
+            for name, holder in sources.items():
+                if holder is counts:
+                    found[name] = later
+                elif getattr(holder, "steps", None) is counts:
+                    found[name] = SimpleNamespace(steps=later)
+        return found
+
     def turns(self, texts: list[str], count: int, counters: Any, sources: Any = None) -> Any:
         """The numbers of `count` calls in a row, worked out at once: (count, len(texts)).
 
         counters : lists of which every element grows by one with each call.
         sources : objects to read from in place of the trace's own, by name.
         """
-        steps, sources = np.arange(count), self.sources if sources is None else sources
-        space: dict[str, Any] = {"sqrt": np.sqrt}
+        sources = self.sources if sources is None else sources
+        space: dict[str, Any] = {"sqrt": np.sqrt, "inf": math.inf, "nan": math.nan, "np": np}
         for name, holder in sources.items():
             plain = isinstance(holder, (FunctionType, MethodType))
             space[name] = np.vectorize(holder, otypes=[float]) if plain else holder
-        for counts, _ in counters:
-            for name, holder in sources.items():
-                if getattr(holder, "steps", None) is counts:
-                    space[name] = SimpleNamespace(steps=[c + steps for c in counts])
+        space |= self._shifted(counters, np.arange(count), sources)
         out = np.empty((count, len(texts)))
         for i, text in enumerate(texts):
             out[:, i] = eval(text, space)  # our own text

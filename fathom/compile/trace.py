@@ -90,7 +90,7 @@ class Tracer:
         self.counters: list[tuple[list[int], Sequence[int]]] = []
         self.hosts: dict[Callable[..., Any], Primitive] = {}
         self.parts: dict[tuple[int, str, int], Traced] = {}
-        self.checks: list[tuple[Value, Callable[[], Exception]]] = []
+        self.checks: list[tuple[Value, Callable[[], Exception] | Step]] = []
         self.absent: dict[Value, Tensor] = {}  # gradients that were None at the beginning
         self.strict = strict  # such gradients stay None, and the plan holds for None only
         self.random = current()
@@ -230,10 +230,12 @@ class Tracer:
         if not isinstance(x, (Tensor, np.ndarray)):
             return np.asarray(x)
         held = self.adopted.get(id(x))
-        if isinstance(x, Tensor) and isinstance(x.storage(), Traced) and held is None:
-            return x.storage().value()  # that of a constant, or an error
-        if held is None:
-            found = x.value() if isinstance(x, Tensor) else x
+        if isinstance(x, np.ndarray):
+            found = x
+        elif held is None:
+            if isinstance(x.storage(), Traced):
+                return x.storage().value()  # that of a constant, or an error
+            found = x.value()
         elif x.requires_grad or held.written() or x.storage() is not held.stand_in:
             found = held.stand_in.value()  # says that it has none
         else:
@@ -450,7 +452,8 @@ class Tracer:
                 "draw from fathom.random.current(), or outside of the compiled function",
             )
         out, _ = self.emit(DRAW, (), {"stream": stream.name, "method": method, **options})
-        return out  # type: ignore[no-any-return]
+        found: Traced = out
+        return found
 
     def refuse(self, what: str, fix: str) -> NoReturn:
         """What a plan cannot repeat."""

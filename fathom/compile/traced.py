@@ -71,11 +71,11 @@ class Traced(Tensor):
         self.edits = 0  # in-place edits so far
         self.seen = 0 if base is None else base.edits
 
-    data = property(lambda self: self)  # type: ignore[assignment]
-    shape = property(lambda self: self.ref.shape)  # type: ignore[assignment]
-    dtype = property(lambda self: self.ref.dtype)  # type: ignore[assignment]
-    ndim = property(lambda self: len(self.ref.shape))  # type: ignore[assignment]
-    size = property(lambda self: self.ref.size)  # type: ignore[assignment]
+    data = property(lambda self: self)
+    shape = property(lambda self: self.ref.shape)
+    dtype = property(lambda self: self.ref.dtype)
+    ndim = property(lambda self: len(self.ref.shape))
+    size = property(lambda self: self.ref.size)
 
     def storage(self) -> Traced:
         return self

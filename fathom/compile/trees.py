@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from fathom.compile.plan import Value
-from fathom.compile.trace import AbsentGradient, Traced, TraceError, Tracer
+from fathom.compile.trace import AbsentGradient, Tracer
+from fathom.compile.traced import Traced, TraceError
 from fathom.engine.tensor import Tensor
 
 

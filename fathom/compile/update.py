@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from fathom.compile.scalar import Scalar
-from fathom.compile.trace import Traced, Tracer
+from fathom.compile.trace import Tracer
+from fathom.compile.traced import Traced
 from fathom.engine.errors import DivergedError
 from fathom.engine.primitive import TABLE
 from fathom.engine.tensor import mark_written

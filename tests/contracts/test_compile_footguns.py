@@ -435,7 +435,7 @@ class TestTraining:
         assert [step(x).item() for _ in range(3)] == first
 
     def test_freezing_is_noticed(self, x, backend):
-        model, optimizer, step = training(backend)
+        model, _, step = training(backend)
         step(x)
         model.weight.requires_grad_(False)
         before = values(model.weight)
@@ -811,7 +811,7 @@ class TestTogether:
 
 
 def test_memory_is_flat(backend):
-    model, _, step = training(backend)
+    _, _, step = training(backend)
     x = fathom.ones(8, 3)
     for _ in range(100):
         step(x)

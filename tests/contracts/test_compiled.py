@@ -298,7 +298,7 @@ def test_optimizers_that_search_say_what_to_do(kind, backend):
 
 
 def test_a_grad_scaler_stays_outside(backend):
-    model, optimizer, loss_of = regression(lambda ps: fathom.optim.SGD(ps, lr=0.1))
+    _, optimizer, loss_of = regression(lambda ps: fathom.optim.SGD(ps, lr=0.1))
     scaler = fathom.optim.GradScaler(init_scale=8.0)
 
     def whole():

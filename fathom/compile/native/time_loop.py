@@ -28,14 +28,13 @@ Pointers = Mapping[str, str]
 def _can(step: Step) -> bool:
     """Whether a step is one layer of one dtype, with a mask of that dtype or none."""
     values = [a for a in step.args if isinstance(a, Value)]
-    first = next(v for v in values if v.ndim == 3)
-    mask, dtype = step.params["mask"], first.dtype
+    mask, shape, dtype = step.params["mask"], step.out.shape, step.out.dtype
     if mask is not None:
-        if not isinstance(mask, Value) or mask.shape != (*first.shape[:2], 1):
+        if not isinstance(mask, Value) or mask.shape != (*shape[:2], 1):
             return False
         values.append(mask)
-    flat = all(v.ndim <= 3 for v in (*values, *step.outs))
-    return flat and all(v.dtype == dtype for v in values) and dtype.kind == "f"
+    flat = len(shape) == 3 and all(v.ndim <= 3 for v in values)
+    return flat and dtype.kind == "f" and all(v.dtype == dtype for v in values)
 
 
 @dataclass

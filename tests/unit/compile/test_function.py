@@ -97,6 +97,36 @@ def test_native_is_the_default_where_it_can_be():
     assert (f.plan.native is not None) == native_wanted()
 
 
+@pytest.mark.parametrize("kind", ["Adam", "RAdam", "Rprop", "Lookahead"])
+def test_an_epoch_heeds_guards_that_go_by_the_number_of_steps(kind, backend):
+    """RAdam changes its formula at step 6, Lookahead at every third."""
+
+    def train(whole):
+        with fathom.seed(0):
+            model, x = fathom.nn.Linear(3, 2), fathom.randn(20, 3)
+        optim = fathom.optim
+        if kind == "Lookahead":
+            optimizer = optim.Lookahead(optim.SGD(model.parameters(), lr=0.1), k=3)
+        else:
+            optimizer = getattr(optim, kind)(model.parameters(), lr=0.01)
+
+        @fathom.compile(backend=backend)
+        def step(x):
+            loss = model(x).square().mean()
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            return loss
+
+        if whole:
+            return step.epoch(x, batch_size=2).value(), model.weight.value()
+        losses = [step(x[i : i + 2]).value() for i in range(0, 20, 2)]
+        return np.stack(losses), model.weight.value()
+
+    for a, b in zip(train(True), train(False), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
 def test_an_epoch_is_the_steps_one_after_the_other(backend):
     w = fathom.nn.Parameter([1.0])
     optimizer = fathom.optim.SGD([w], lr=0.1)

@@ -289,6 +289,19 @@ def test_nan_and_infinity_pass() -> None:
         np.testing.assert_allclose(found.numpy(), wanted.numpy(), rtol=1e-11, atol=1e-12)
 
 
+def test_a_batch_of_models_is_left_to_numpy() -> None:
+    """`vmap` over weights: four axes, and the same numbers."""
+    x, h = fathom.tensor(draw(4, 2, 9)), fathom.tensor(draw(2, 3))
+    weights, bias = fathom.tensor(draw(5, 9, 3)), fathom.tensor(draw(9))
+
+    def step(w: Any) -> Any:
+        return fathom.func.vmap(lambda w: recurrences.gru(x, h, w, bias))(w)
+
+    compiled = fathom.compile(step, backend="native")
+    np.testing.assert_allclose(compiled(weights).numpy(), step(weights).numpy(), rtol=1e-12)
+    assert hosts(compiled) == ["gru"]
+
+
 def test_second_derivatives_do_not_need_it() -> None:
     """With `create_graph` the way back is recorded in ordinary operations, as without a plan."""
     layer = build("gru", hidden=2)

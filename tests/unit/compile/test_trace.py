@@ -92,7 +92,7 @@ def test_an_old_view_of_what_was_edited(tracer):
         x = argument(tracer, 4) * 1.0
         front = x[:2]
         x += 1.0
-        with pytest.raises(TraceError, match="a view is used .* after the memory it shows"):
+        with pytest.raises(TraceError, match=r"a view is used .* after the memory it shows"):
             front * 2
 
 
