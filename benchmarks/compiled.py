@@ -187,9 +187,17 @@ class Bench:
         """The answer of a fresh process to one question."""
         worker = self.worker(library, **extra)
         try:
-            return worker.answer(what=what, row=row)
+            return ask(worker, what=what, row=row)
         finally:
             worker.close()
+
+
+def ask(worker: harness.Worker, **question: Any) -> dict[str, Any]:
+    """The answer; of a process that died, that it did."""
+    try:
+        return worker.answer(**question)
+    except (RuntimeError, OSError):
+        return {"skipped": f"its process ended at {question['what']!r}; the error is above"}
 
 
 def measure(
@@ -199,7 +207,7 @@ def measure(
     ready: list[harness.Worker] = []
     skipped, checks, slowest = {}, {}, 0.0
     for worker in workers:
-        found = worker.answer(what="prepare", row=row.name)
+        found = ask(worker, what="prepare", row=row.name)
         if "skipped" in found:
             skipped[worker.library] = found["skipped"]
         else:
@@ -208,10 +216,15 @@ def measure(
             slowest = max(slowest, found["seconds"])
     times: dict[str, list[float]] = {worker.library: [] for worker in ready}
     for turn in range(min(rounds, 2) if slowest > SLOW else rounds):
-        for worker in ready if turn % 2 == 0 else reversed(ready):
+        for worker in ready[:: 1 if turn % 2 == 0 else -1]:
             time.sleep(harness.PAUSE)
-            found = worker.answer(what="round", seconds=seconds)
-            times[worker.library].append(found["microseconds"])
+            found = ask(worker, what="round", seconds=seconds)
+            if "skipped" in found:
+                ready.remove(worker)
+                del times[worker.library]
+                skipped[worker.library] = found["skipped"]
+            else:
+                times[worker.library].append(found["microseconds"])
     return {
         **(harness.summary(row.name, times) if ready else {"case": row.name, "microseconds": {}}),
         "unit": row.unit,
@@ -442,7 +455,7 @@ def run(options: argparse.Namespace, cache: Path) -> dict[str, Any]:
     with bench.workers(options.libraries) as workers:
         ready = []
         for worker in workers:
-            answer = worker.answer(what="version")
+            answer = ask(worker, what="version")
             if "skipped" in answer:
                 absent[worker.library] = answer["skipped"]
                 continue

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ class Worker:
         return dict(json.loads(line))
 
     def close(self) -> None:
-        self.process.communicate()
+        with suppress(OSError):  # it ended before
+            self.process.communicate()
 
 
 def serve(make: Maker) -> None:

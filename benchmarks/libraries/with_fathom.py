@@ -57,16 +57,23 @@ def network(row: Row) -> nn.Module:
     return model
 
 
-def stepper(row: Row, compiled: bool) -> Callable[..., Any]:
-    """The training step of a network: (inputs, targets) -> loss."""
+def stepper(row: Row, compiled: bool, keep: bool = True) -> Callable[..., Any]:
+    """The training step of a network: (inputs, targets) -> loss.
+
+    keep : whether the gradients are there after the step. An epoch is one native call only where
+        they are not: zero_grad comes last.
+    """
     model = network(row)
     optimizer = fathom.optim.Adam(model.parameters(), lr=work.RATE)
 
     def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
+        if keep:
+            optimizer.zero_grad()
         loss = F.cross_entropy(model(x), y)
         loss.backward()
         optimizer.step()
+        if not keep:
+            optimizer.zero_grad()
         return loss
 
     return fathom.compile(step) if compiled else step
@@ -83,7 +90,7 @@ def steps(row: Row, compiled: bool) -> Job:
 
 
 def epoch(row: Row, compiled: bool) -> Job:
-    step: Any = stepper(row, compiled)
+    step: Any = stepper(row, compiled, keep=False)
     x, y = tensors(row, work.STEPS)
 
     def loop() -> list[float]:

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from fathom.compile import numpy_backend
+from fathom.compile.adopted import AbsentGradient
 from fathom.compile.guards import Captured, put
 from fathom.compile.overlap import apart
 from fathom.compile.passes import optimize
 from fathom.compile.plan import Plan, Value
-from fathom.compile.trace import AbsentGradient, Tracer
+from fathom.compile.trace import Tracer
 from fathom.compile.traced import Traced, TraceError
 from fathom.compile.trees import flatten, holds_stand_ins, outputs, rebuild, stand_in
 from fathom.engine.errors import ArgumentError, FathomWarning

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from fathom.compile.adopted import AbsentGradient
 from fathom.compile.plan import Value
-from fathom.compile.trace import AbsentGradient, Tracer
+from fathom.compile.trace import Tracer
 from fathom.compile.traced import Traced, TraceError
 from fathom.engine.tensor import Tensor
 
