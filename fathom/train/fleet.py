@@ -81,7 +81,9 @@ class Fleet:
 
     def table(self) -> str:
         """Mean, deviation and range of the last loss, by settings."""
-        rows: list[tuple[str, ...]] = [("settings", "runs", "mean loss", "deviation", "lowest", "highest", "diverged")]
+        rows: list[tuple[str, ...]] = [
+            ("settings", "runs", "mean loss", "deviation", "lowest", "highest", "diverged")
+        ]
         for settings, runs in self.groups():
             last = np.array([r.losses[-1] for r in runs if not r.diverged])
             shown = ", ".join(f"{k}={v}" for k, v in settings.items()) or "-"

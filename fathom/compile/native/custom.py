@@ -37,7 +37,7 @@ from fathom.compile.plan import Step, Value, walk
 from fathom.engine.primitive import TABLE
 
 if TYPE_CHECKING:
-    from fathom.compile.native.program import Program
+    from fathom.compile.native.code import Code
 
 MODULES = (
     "convolution",
@@ -104,7 +104,7 @@ def handles(step: Step) -> bool:
     return fine and known.can(step)
 
 
-def emit(program: Program, step: Step) -> list[str]:
+def emit(program: Code, step: Step) -> list[str]:
     """The lines that run a step."""
     return registered()[step.primitive.name].emit(Site(program, step))
 
@@ -115,7 +115,7 @@ class Site:
     Addresses are texts that `call` understands; a value may stand in the place of its own.
     """
 
-    def __init__(self, program: Program, step: Step) -> None:
+    def __init__(self, program: Code, step: Step) -> None:
         self.program = program
         self.step = step
         self._scratch = 0

@@ -67,8 +67,8 @@ def text(program: Program) -> str:
             at = w.op(f"getelementptr i8, ptr {target}, i64 {w.times(turn.index, value.nbytes)}")
             _copy(w, at, _address(w, program, value), value.nbytes)
     w.line("ret i64 %count")
-    head = f"define i64 @{NAME}(ptr %table, ptr %s, i64 %count, ptr %order, ptr %sources, ptr %results)"
-    return "\n".join([head + " {", "entry:", *w.lines, "}"])
+    arguments_ = "ptr %table, ptr %s, i64 %count, ptr %order, ptr %sources, ptr %results"
+    return "\n".join([f"define i64 @{NAME}({arguments_}) {{", "entry:", *w.lines, "}"])
 
 
 def _address(w: Writer, program: Program, value: Value) -> str:
@@ -83,7 +83,7 @@ def _copy(w: Writer, target: Any, source: Any, nbytes: int) -> None:
 
 
 def _gather(w: Writer, program: Program, j: int, value: Value, turn: Any) -> None:
-    """The rows of one argument for this turn: where they lie, or copied to the argument's memory."""
+    """The rows of one argument for this turn: where they lie, or copied to memory of its own."""
     rows, number = value.shape[0], w.count("gather")
     row = value.nbytes // rows
     source = w.op(f"load ptr, ptr {w.at('%sources', 2 * j, 'ptr')}, align 8")

@@ -181,6 +181,10 @@ _DECLARE = {
 }
 
 
+def _function(head: str, body: str) -> str:
+    return f"define internal void {head} {{\n{body}\n  ret void\n}}"
+
+
 def text() -> str:
     """The pool's functions for this machine."""
     machine = platform.machine()
@@ -190,17 +194,14 @@ def text() -> str:
         wake = ""
         doze = "  %r = call i32 @fathom.usleep(i32 50)"
     else:  # FUTEX_WAKE_PRIVATE 129, FUTEX_WAIT_PRIVATE 128, on the lower half of the ticket
-        wake = f"  %r = call i64 (i64, ...) @fathom.syscall(i64 {number}, ptr %pool, i32 129, i32 1024)"
-        doze = (
-            "  %low = trunc i64 %seen to i32\n"
-            f"  %r = call i64 (i64, ...) @fathom.syscall(i64 {number}, ptr %pool, i32 128, i32 %low, "
-            "ptr null)"
-        )
+        call = f"  %r = call i64 (i64, ...) @fathom.syscall(i64 {number}, ptr %pool, "
+        wake = f"{call}i32 129, i32 1024)"
+        doze = f"  %low = trunc i64 %seen to i32\n{call}i32 128, i32 %low, ptr null)"
     return "\n".join([
         declared,
-        f"define internal void @fathom.pause() alwaysinline {{\n{pause}\n  ret void\n}}",
-        f"define internal void @fathom.wake(ptr %pool) noinline {{\n{wake}\n  ret void\n}}",
-        f"define internal void @fathom.doze(ptr %pool, i64 %seen) noinline {{\n{doze}\n  ret void\n}}",
+        _function("@fathom.pause() alwaysinline", pause),
+        _function("@fathom.wake(ptr %pool) noinline", wake),
+        _function("@fathom.doze(ptr %pool, i64 %seen) noinline", doze),
         TEXT,
     ])  # fmt: skip
 
@@ -243,7 +244,7 @@ class Pool:
         return ctypes.c_int64.from_address(self.address + at)
 
     def fork(self, threads: int) -> int:
-        """The address of `fork(pool, task, table, numbers, parts)`, with its workers at the ready."""
+        """The address of `fork(pool, task, table, numbers, parts)`; its workers stand ready."""
         from fathom.compile.native.engine import Compiler
 
         with self._lock:
