@@ -13,15 +13,15 @@ from fathom import activations, autograd, data, func, linalg, models, nn, ops, o
 from fathom.compile.function import compile
 from fathom.engine import random
 from fathom.engine.errors import FathomError
-from fathom.engine.random import Random, manual_seed, seed
-from fathom.engine.tensor import (
-    Tensor,
+from fathom.engine.modes import (
     enable_grad,
     inference_mode,
     is_grad_enabled,
     no_grad,
     set_grad_enabled,
 )
+from fathom.engine.random import Random, manual_seed, seed
+from fathom.engine.tensor import Tensor
 from fathom.ops import *
 from fathom.train import load, train_many
 from fathom.version import __version__

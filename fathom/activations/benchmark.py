@@ -29,8 +29,9 @@ from fathom.activations.formulas import FORMULAS
 from fathom.activations.measure import FUSED
 from fathom.engine.backward import grad
 from fathom.engine.errors import ArgumentError, suggest
+from fathom.engine.modes import no_grad
 from fathom.engine.random import Random
-from fathom.engine.tensor import Array, Tensor, no_grad
+from fathom.engine.tensor import Array, Tensor
 from fathom.ops.expression import substitute
 from fathom.ops.formula import Formula
 

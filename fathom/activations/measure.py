@@ -13,7 +13,8 @@ import numpy as np
 from fathom.activations.formulas import FORMULAS
 from fathom.engine.backward import grad as gradients
 from fathom.engine.errors import ArgumentError, suggest
-from fathom.engine.tensor import Array, Tensor, no_grad
+from fathom.engine.modes import no_grad
+from fathom.engine.tensor import Array, Tensor
 from fathom.ops import elementwise as e
 from fathom.ops.analysis import analyse
 from fathom.ops.formula import Formula

@@ -16,7 +16,7 @@ from fathom.autograd.memory import MemoryReport, memory_report
 from fathom.autograd.quotients import difference_quotient
 from fathom.autograd.steps import BackwardStep, backward_steps
 from fathom.engine.backward import backward, grad
-from fathom.engine.tensor import enable_grad, inference_mode, no_grad, set_grad_enabled
+from fathom.engine.modes import enable_grad, inference_mode, no_grad, set_grad_enabled
 
 __all__ = [
     "Anomaly",

@@ -13,9 +13,10 @@ import numpy as np
 from fathom.engine.backward import CHECK
 from fathom.engine.errors import ArgumentError, FathomError
 from fathom.engine.levels import watching
+from fathom.engine.modes import MODE
 from fathom.engine.primitive import record
 from fathom.engine.tape import Node
-from fathom.engine.tensor import MODE, Tensor, describe_site, user_site
+from fathom.engine.tensor import Tensor, describe_site, user_site
 
 
 class AnomalyError(FathomError, ArithmeticError):

@@ -11,8 +11,9 @@ from fathom.engine import random
 from fathom.engine.backward import grad
 from fathom.engine.errors import ArgumentError
 from fathom.engine.levels import watching
+from fathom.engine.modes import enable_grad, is_grad_enabled, no_grad
 from fathom.engine.primitive import record
-from fathom.engine.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
+from fathom.engine.tensor import Tensor
 
 
 class _Recompute(Function):

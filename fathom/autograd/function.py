@@ -12,9 +12,15 @@ from fathom.engine.backward import with_history
 from fathom.engine.batching import Batched, stack
 from fathom.engine.errors import GraphError, ShapeError
 from fathom.engine.levels import Taped, Wrapped, lower, recording
+from fathom.engine.modes import no_grad
 from fathom.engine.primitive import edges
 from fathom.engine.tape import Node
-from fathom.engine.tensor import Cell, Tensor, clock, no_grad, user_site
+from fathom.engine.tensor import (
+    Cell,
+    Tensor,
+    clock,
+    user_site,
+)
 
 
 class Context:

@@ -14,7 +14,8 @@ import numpy as np
 
 from fathom import func as transforms
 from fathom.engine.errors import ArgumentError, ShapeError
-from fathom.engine.tensor import Tensor, no_grad
+from fathom.engine.modes import no_grad
+from fathom.engine.tensor import Tensor
 
 __all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]
 

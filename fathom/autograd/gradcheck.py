@@ -11,8 +11,9 @@ import numpy as np
 
 from fathom.engine.backward import grad as gradients
 from fathom.engine.errors import ArgumentError, DtypeError, FathomError
+from fathom.engine.modes import enable_grad, no_grad
 from fathom.engine.random import Random
-from fathom.engine.tensor import Array, Tensor, enable_grad, no_grad
+from fathom.engine.tensor import Array, Tensor
 
 Function = Callable[..., Any]
 STEPS = {np.dtype(np.float64): 1e-6, np.dtype(np.float32): 1e-3, np.dtype(np.float16): 3e-2}

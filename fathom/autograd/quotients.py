@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError
-from fathom.engine.tensor import Array, Tensor, no_grad, to_array
+from fathom.engine.modes import no_grad
+from fathom.engine.tensor import Array, Tensor, to_array
 from fathom.ops.checks import one_of
 
 FORMS = ("forward", "central")

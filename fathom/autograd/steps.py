@@ -10,8 +10,14 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.backward import Sweep, accumulate, seed
+from fathom.engine.modes import no_grad
 from fathom.engine.tape import Node, match, parent_spec
-from fathom.engine.tensor import Array, Edge, Tensor, TensorLike, no_grad
+from fathom.engine.tensor import (
+    Array,
+    Edge,
+    Tensor,
+    TensorLike,
+)
 
 
 @dataclass(frozen=True)

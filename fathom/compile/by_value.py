@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from fathom.engine.modes import MODE, Mode
 from fathom.engine.primitive import Primitive, apply
-from fathom.engine.tensor import MODE, Mode, Tensor
+from fathom.engine.tensor import Tensor
 
 
 def operation(function: Callable[..., Any]) -> Primitive:

@@ -27,7 +27,8 @@ from fathom.compile.trace import Tracer
 from fathom.compile.traced import Traced, TraceError
 from fathom.compile.trees import flatten, holds_stand_ins, outputs, rebuild, stand_in
 from fathom.engine.errors import ArgumentError, FathomWarning
-from fathom.engine.tensor import MODE, Tensor, mark_written, user_site
+from fathom.engine.modes import MODE
+from fathom.engine.tensor import Tensor, mark_written, user_site
 
 BACKENDS = ("auto", "numpy", "native")
 MANY = 8  # plans after which a warning tells what changes from call to call

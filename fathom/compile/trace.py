@@ -21,11 +21,10 @@ from fathom.compile.scalar import Scalar, ScalarBook
 from fathom.compile.traced import Traced, TraceError, asked
 from fathom.engine.errors import FathomError
 from fathom.engine.levels import interpret
+from fathom.engine.modes import MODE, Mode
 from fathom.engine.primitive import Extra, Primitive, apply, edges, kept, node_of, retry, settle
 from fathom.engine.random import current
 from fathom.engine.tensor import (
-    MODE,
-    Mode,
     Tensor,
     describe_site,
     recorded,

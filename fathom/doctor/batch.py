@@ -13,7 +13,8 @@ from fathom.doctor.running import untouched
 from fathom.doctor.table import Result
 from fathom.engine import random
 from fathom.engine.errors import ArgumentError
-from fathom.engine.tensor import Array, Tensor, enable_grad, no_grad
+from fathom.engine.modes import enable_grad, no_grad
+from fathom.engine.tensor import Array, Tensor
 from fathom.nn.module import Module
 from fathom.optim import SGD
 from fathom.train.arguments import as_inputs, as_targets, find_loss

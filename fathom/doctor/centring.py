@@ -21,7 +21,8 @@ from fathom.doctor.running import (
 from fathom.doctor.table import Result
 from fathom.engine import random
 from fathom.engine.errors import ArgumentError, DataError, ShapeError
-from fathom.engine.tensor import Array, Tensor, no_grad
+from fathom.engine.modes import no_grad
+from fathom.engine.tensor import Array, Tensor
 from fathom.nn import BatchNorm1d, Linear, Sequential
 from fathom.nn.activation import activation as activation_layer
 from fathom.nn.module import Module

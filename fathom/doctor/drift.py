@@ -21,7 +21,8 @@ from fathom.doctor.table import Result
 from fathom.engine import random
 from fathom.engine.backward import grad
 from fathom.engine.errors import ArgumentError
-from fathom.engine.tensor import Array, Tensor, enable_grad
+from fathom.engine.modes import enable_grad
+from fathom.engine.tensor import Array, Tensor
 from fathom.nn.module import Module
 from fathom.train.curvature import loss_function
 

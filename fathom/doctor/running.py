@@ -12,7 +12,8 @@ from fathom.data import DataLoader
 from fathom.doctor.recording import Filter, Record, Seen, choose, record
 from fathom.engine import random
 from fathom.engine.errors import ArgumentError
-from fathom.engine.tensor import Array, Tensor, enable_grad, no_grad
+from fathom.engine.modes import enable_grad, no_grad
+from fathom.engine.tensor import Array, Tensor
 from fathom.nn.activation import Elementwise, PReLU, Swish
 from fathom.nn.embedding import Embedding, EmbeddingBag
 from fathom.nn.lazy import KNOWN, UninitializedBuffer, UninitializedParameter

@@ -11,7 +11,8 @@ import numpy as np
 from fathom.doctor.running import untouched
 from fathom.doctor.table import Result
 from fathom.engine.errors import ArgumentError, ShapeError
-from fathom.engine.tensor import Array, Tensor, no_grad, to_array
+from fathom.engine.modes import no_grad
+from fathom.engine.tensor import Array, Tensor, to_array
 from fathom.nn.module import Module
 
 

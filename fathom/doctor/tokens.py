@@ -12,7 +12,8 @@ from fathom.doctor.recording import Filter, record
 from fathom.doctor.running import untouched
 from fathom.doctor.table import Result
 from fathom.engine.errors import ArgumentError, ShapeError
-from fathom.engine.tensor import Array, Tensor, no_grad, to_array
+from fathom.engine.modes import no_grad
+from fathom.engine.tensor import Array, Tensor, to_array
 from fathom.func import leaves
 from fathom.nn.container import ModuleList, Sequential
 from fathom.nn.module import Module

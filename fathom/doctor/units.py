@@ -19,7 +19,8 @@ from fathom.doctor.running import (
 from fathom.doctor.table import Result
 from fathom.engine.backward import grad
 from fathom.engine.errors import ArgumentError
-from fathom.engine.tensor import Array, Tensor, enable_grad
+from fathom.engine.modes import enable_grad
+from fathom.engine.tensor import Array, Tensor
 from fathom.nn.conv import _ConvTranspose
 from fathom.nn.embedding import Embedding, EmbeddingBag
 from fathom.nn.module import Module

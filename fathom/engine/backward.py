@@ -15,6 +15,7 @@ import numpy as np
 
 from fathom.engine.errors import DtypeError, GraphError, GraphFreedError, ShapeError
 from fathom.engine.levels import taped
+from fathom.engine.modes import is_grad_enabled, set_grad_enabled
 from fathom.engine.tape import (
     Node,
     add_to,
@@ -30,9 +31,7 @@ from fathom.engine.tensor import (
     Tensor,
     TensorLike,
     describe_site,
-    is_grad_enabled,
     recorded,
-    set_grad_enabled,
     to_array,
 )
 

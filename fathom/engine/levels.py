@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from fathom.engine.errors import GraphError
+from fathom.engine.modes import MODE, Mode
 from fathom.engine.primitive import Primitive, apply, edges, kept, node_of, record
-from fathom.engine.tensor import MODE, Edge, Mode, Tensor
+from fathom.engine.tensor import Edge, Tensor
 
 _numbers = itertools.count(1)
 

@@ -26,9 +26,9 @@ from fathom.engine.errors import (
     ShapeError,
     mark_axes,
 )
+from fathom.engine.modes import MODE
 from fathom.engine.tape import Node, scale
 from fathom.engine.tensor import (
-    MODE,
     Array,
     Cell,
     Tensor,

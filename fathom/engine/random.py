@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fathom.engine.errors import ArgumentError
-from fathom.engine.tensor import tracing
+from fathom.engine.modes import tracing
 
 Shape = Sequence[int]
 

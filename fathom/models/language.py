@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, suggest
+from fathom.engine.modes import no_grad
 from fathom.engine.random import Random, current
-from fathom.engine.tensor import no_grad
 from fathom.nn import Module
 from fathom.nn.checks import positive
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
-from fathom.engine.tensor import Tensor, TensorLike, tracing
+from fathom.engine.modes import tracing
+from fathom.engine.tensor import Tensor, TensorLike
 from fathom.nn.checks import flag, number, positive, whole_numbers
 from fathom.nn.container import ModuleList, Sequential
 from fathom.nn.linear import Linear

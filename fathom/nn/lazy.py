@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fathom.engine.errors import ArgumentError, GraphError
-from fathom.engine.tensor import Tensor, tracing
+from fathom.engine.modes import tracing
+from fathom.engine.tensor import Tensor
 from fathom.nn.parameter import Parameter
 
 __all__ = [

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fathom.engine.errors import ArgumentError, DtypeError, FathomError, ShapeError, suggest
+from fathom.engine.modes import is_grad_enabled
 from fathom.engine.primitive import apply, linear
 from fathom.engine.tensor import (
     Removable,
     Tensor,
-    is_grad_enabled,
     mark_written,
     share_cell,
     to_array,

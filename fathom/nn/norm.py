@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
-from fathom.engine.tensor import Tensor, TensorLike, mark_written, tracing
+from fathom.engine.modes import tracing
+from fathom.engine.tensor import Tensor, TensorLike, mark_written
 from fathom.nn import functional as F
 from fathom.nn.checks import alike, flag, floating, number, positive
 from fathom.nn.lazy import UninitializedBuffer, buffer, parameter, settle

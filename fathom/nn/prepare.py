@@ -18,8 +18,9 @@ import numpy as np
 from fathom.activations import FORMULAS
 from fathom.engine.backward import grad as gradients
 from fathom.engine.errors import ArgumentError, suggest
+from fathom.engine.modes import no_grad
 from fathom.engine.random import Random
-from fathom.engine.tensor import Tensor, mark_written, no_grad
+from fathom.engine.tensor import Tensor, mark_written
 from fathom.nn import init
 from fathom.nn.activation import ACTIVATIONS, GELU, AlongAxis, Maxout, PReLU, RReLU
 from fathom.nn.conv import _Window

@@ -11,8 +11,9 @@ import numpy as np
 
 from fathom.engine.errors import ArgumentError
 from fathom.engine.levels import watching
+from fathom.engine.modes import no_grad
 from fathom.engine.primitive import Primitive, record
-from fathom.engine.tensor import Tensor, no_grad
+from fathom.engine.tensor import Tensor
 
 if TYPE_CHECKING:
     from fathom.nn.module import Module

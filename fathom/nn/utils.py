@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, DivergedError, ShapeError
-from fathom.engine.tensor import Array, Tensor, mark_written, tracing
+from fathom.engine.modes import tracing
+from fathom.engine.tensor import Array, Tensor, mark_written
 from fathom.ops import concatenate
 from fathom.ops.checks import memory, on_arrays
 

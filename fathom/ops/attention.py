@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
-from fathom.engine.tensor import Tensor, TensorLike, tracing
+from fathom.engine.modes import tracing
+from fathom.engine.tensor import Tensor, TensorLike
 from fathom.ops.checks import floats, on_arrays, operand, raw
 from fathom.ops.elementwise import where
 from fathom.ops.linalg import matmul

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, DtypeError, ShapeError, mark_axes, suggest
-from fathom.engine.tensor import Tensor, tracing
+from fathom.engine.modes import tracing
+from fathom.engine.tensor import Tensor
 from fathom.ops.axes import operand
 
 __all__ = ["operand"]

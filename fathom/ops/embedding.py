@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, AxisError, DtypeError, ShapeError
+from fathom.engine.modes import tracing
 from fathom.engine.primitive import TABLE, apply, general, linear
-from fathom.engine.tensor import Tensor, TensorLike, mark_written, tracing
+from fathom.engine.tensor import Tensor, TensorLike, mark_written
 from fathom.ops.checks import by_value, memory, need_axes, on_arrays, one_of, operand, raw
 from fathom.ops.elementwise import equal, where
 from fathom.ops.reduce import max as max_

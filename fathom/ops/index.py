@@ -9,8 +9,9 @@ import numpy as np
 
 from fathom.engine.batching import Batched, spread
 from fathom.engine.errors import ArgumentError, AxisError, DtypeError, GraphError, ShapeError
+from fathom.engine.modes import tracing
 from fathom.engine.primitive import TABLE, Primitive, apply, linear
-from fathom.engine.tensor import Array, Tensor, TensorLike, tracing
+from fathom.engine.tensor import Array, Tensor, TensorLike
 from fathom.ops.axes import one_axis, operand, torch_names
 from fathom.ops.checks import on_arrays
 from fathom.ops.shape import broadcast_to, permute, reshape, unsqueeze

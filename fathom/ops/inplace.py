@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any, cast
 
 from fathom.engine.errors import ArgumentError, DtypeError, GraphError, InplaceError, ShapeError
-from fathom.engine.tensor import Tensor, TensorLike, clock, is_grad_enabled, mark_written, tracing
+from fathom.engine.modes import is_grad_enabled, tracing
+from fathom.engine.tensor import (
+    Tensor,
+    TensorLike,
+    clock,
+    mark_written,
+)
 from fathom.ops import create, index, scattering, writing
 from fathom.ops import elementwise as e
 

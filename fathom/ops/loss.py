@@ -8,8 +8,9 @@ import numpy as np
 
 from fathom.engine.batching import spread
 from fathom.engine.errors import ArgumentError, AxisError, DtypeError, ShapeError, suggest
+from fathom.engine.modes import tracing
 from fathom.engine.primitive import Extra, apply, general
-from fathom.engine.tensor import Tensor, TensorLike, to_array, tracing
+from fathom.engine.tensor import Tensor, TensorLike, to_array
 from fathom.ops.arguments import number, whole
 from fathom.ops.axes import one_axis, torch_names
 from fathom.ops.checks import floats, on_arrays, one_of, operand

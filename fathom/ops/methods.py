@@ -8,7 +8,8 @@ from typing import Any, cast
 import numpy as np
 
 from fathom.engine.errors import GraphError
-from fathom.engine.tensor import Tensor, TensorLike, tracing
+from fathom.engine.modes import tracing
+from fathom.engine.tensor import Tensor, TensorLike
 from fathom.ops import (
     assemble,
     counting,

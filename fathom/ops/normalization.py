@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, GraphError, ShapeError, mark_axes
+from fathom.engine.modes import tracing
 from fathom.engine.primitive import apply, general
-from fathom.engine.tensor import Tensor, TensorLike, mark_written, tracing
+from fathom.engine.tensor import Tensor, TensorLike, mark_written
 from fathom.ops.arguments import number, positive, whole
 from fathom.ops.axes import Axis, torch_names
 from fathom.ops.checks import floats, memory, on_arrays, operand, raw

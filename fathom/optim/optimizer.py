@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, DivergedError
-from fathom.engine.tensor import Array, Tensor, enable_grad, mark_written, tracing
+from fathom.engine.modes import enable_grad, tracing
+from fathom.engine.tensor import Array, Tensor, mark_written
 
 BLOCK = 1 << 16  # elements worked on at a time: 256 KiB of float32 an array
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError
-from fathom.engine.tensor import Array, Tensor, tracing
+from fathom.engine.modes import tracing
+from fathom.engine.tensor import Array, Tensor
 from fathom.optim.optimizer import Optimizer, at_least
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError
-from fathom.engine.tensor import Array, Tensor, mark_written, no_grad
+from fathom.engine.modes import no_grad
+from fathom.engine.tensor import Array, Tensor, mark_written
 from fathom.ops.checks import memory
 from fathom.optim.lr_scheduler import SWALR
 from fathom.optim.optimizer import count_up

@@ -9,7 +9,8 @@ import numpy as np
 
 from fathom.engine.backward import grad
 from fathom.engine.errors import ArgumentError, DivergedError
-from fathom.engine.tensor import Array, Tensor, mark_written, tracing
+from fathom.engine.modes import tracing
+from fathom.engine.tensor import Array, Tensor, mark_written
 from fathom.optim.optimizer import Closure, Optimizer, evaluate
 
 

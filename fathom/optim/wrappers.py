@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError
-from fathom.engine.tensor import Array, Tensor, mark_written, tracing
+from fathom.engine.modes import tracing
+from fathom.engine.tensor import Array, Tensor, mark_written
 from fathom.ops.checks import memory, on_arrays
 from fathom.optim.optimizer import Closure, Optimizer, at_least, count_up, evaluate
 from fathom.optim.sgd import SGD

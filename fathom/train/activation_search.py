@@ -24,8 +24,9 @@ from fathom.activations import grammar
 from fathom.activations.grammar import Genome
 from fathom.engine import random
 from fathom.engine.errors import ArgumentError, suggest
+from fathom.engine.modes import no_grad
 from fathom.engine.random import Random, Stream
-from fathom.engine.tensor import Array, Tensor, no_grad
+from fathom.engine.tensor import Array, Tensor
 from fathom.nn import Embedding, GRUCell, Linear, Module, ModuleDict, Parameter
 from fathom.nn import functional as F
 from fathom.ops.formula import Formula

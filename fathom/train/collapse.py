@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, DataError, ShapeError
-from fathom.engine.tensor import Array, Tensor, no_grad
+from fathom.engine.modes import no_grad
+from fathom.engine.tensor import Array, Tensor
 
 
 @dataclass(frozen=True)

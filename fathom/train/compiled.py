@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from fathom.compile import TraceError
 from fathom.compile.function import Compiled
 from fathom.engine.errors import DivergedError
-from fathom.engine.tensor import MODE, Array, Tensor
+from fathom.engine.modes import MODE
+from fathom.engine.tensor import Array, Tensor
 from fathom.nn.module import Module
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import numpy as np
 
 from fathom.engine.backward import grad
 from fathom.engine.errors import ArgumentError
-from fathom.engine.tensor import Array, Tensor, enable_grad
+from fathom.engine.modes import enable_grad
+from fathom.engine.tensor import Array, Tensor
 from fathom.optim.newton import hessian_of, hessian_product
 
 Product = Callable[[Array], Array]

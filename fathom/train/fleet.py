@@ -20,7 +20,8 @@ import numpy as np
 from fathom.compile.function import Compiled
 from fathom.engine import random
 from fathom.engine.errors import ArgumentError, DivergedError, FathomError, suggest
-from fathom.engine.tensor import Array, Tensor, no_grad
+from fathom.engine.modes import no_grad
+from fathom.engine.tensor import Array, Tensor
 from fathom.nn.module import Module
 from fathom.optim import Optimizer
 from fathom.train.arguments import find_optimizer

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, ShapeError
-from fathom.engine.tensor import Array, Tensor, mark_written, no_grad
+from fathom.engine.modes import no_grad
+from fathom.engine.tensor import Array, Tensor, mark_written
 from fathom.nn.utils import vector_to_parameters
 from fathom.train.curvature import loss_function
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fathom.engine.tensor import Array, Tensor, no_grad
+from fathom.engine.modes import no_grad
+from fathom.engine.tensor import Array, Tensor
 from fathom.nn.module import Module
 from fathom.ops.loss import check_labels
 from fathom.train.losses import (

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, DataError, ShapeError
-from fathom.engine.tensor import Array, Tensor, no_grad
+from fathom.engine.modes import no_grad
+from fathom.engine.tensor import Array, Tensor
 from fathom.nn import pooling
 from fathom.nn.conv import Conv1d, Conv2d, Conv3d
 from fathom.nn.linear import Flatten, Linear

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from fathom.engine.errors import ShapeError
+from fathom.engine.modes import tracing
 from fathom.engine.primitive import TABLE, apply
-from fathom.engine.tensor import Tensor, TensorLike, tracing
+from fathom.engine.tensor import Tensor, TensorLike
 from fathom.ops.arguments import number
 from fathom.ops.axes import one_axis, torch_names
 from fathom.ops.checks import floats, operand, raw, same_shape

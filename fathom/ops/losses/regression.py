@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, ShapeError
+from fathom.engine.modes import tracing
 from fathom.engine.primitive import apply, elementwise
-from fathom.engine.tensor import Tensor, TensorLike, tracing
+from fathom.engine.tensor import Tensor, TensorLike
 from fathom.ops.arguments import number
 from fathom.ops.checks import floats, on_arrays, operand, raw
 from fathom.ops.elementwise import abs as abs_
