@@ -25,7 +25,7 @@ from fathom.compile.passes import optimize
 from fathom.compile.plan import Plan, Value
 from fathom.compile.trace import Tracer
 from fathom.compile.traced import Traced, TraceError
-from fathom.compile.trees import flatten, holds_stand_ins, outputs, rebuild, stand_in
+from fathom.compile.trees import Place, flatten, holds_stand_ins, outputs, rebuild, stand_in
 from fathom.engine.errors import ArgumentError, FathomWarning
 from fathom.engine.modes import MODE
 from fathom.engine.tensor import Tensor, mark_written, user_site
@@ -246,7 +246,8 @@ class Entry:
             from fathom.compile.native.program import Program
 
             self.program = plan.native = Program(plan)
-            self.run = make(self.program, plan, self.scalars, self.rebuilt, self.site)
+            alone = not self.changed and self.tree.__class__ is Place and self.tree.tensor
+            self.run = make(self.program, plan, self.scalars, self.rebuilt, self.site, alone)
             if any(v.kind == "argument" for v in inputs) and self.program.home:
                 self.run = apart(self.run, [t for t, _ in plan.writes])
             self.turns: Any = None  # of `epoch`, made when it is first called

