@@ -196,7 +196,7 @@ class Program(Code):
         self.base = shift
         self.scalar_table = np.zeros(max(len(self.numbers), 1), np.float64)
         kind = ctypes.c_double * len(self.scalar_table)
-        self.numbers_of_call: Any = kind.from_buffer(self.scalar_table)  # the same memory
+        self.numbers_of_call: Any = kind.from_buffer(self.scalar_table.data)  # the same memory
         self.bound: list[Any] = [None] * len(self.arrays)
         self.kept = {v: Kept(v, slot, self._lend) for v, slot in self.kept_slots.items()}
         at = (
