@@ -13,8 +13,6 @@ installed in another environment.
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.metadata
 import json
 import math
 import os
@@ -22,134 +20,21 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import harness
 from libraries import work
-from libraries.work import Job, Row, Skip
+from libraries.report import FIRST, MEMORY, table
+from libraries.work import Row
+from libraries.worker import LIBRARIES, serve
 
-# name: (module, its maker, the package to give the version of)
-LIBRARIES = {
-    "fathom": ("with_fathom", "make", ""),
-    "eager": ("with_fathom", "make_eager", ""),
-    "torch": ("with_torch", "make", "torch"),
-    "torch.compile": ("with_torch", "make_compiled", "torch"),
-    "jax": ("with_jax", "make", "jax"),
-    "sklearn": ("with_sklearn", "make", "scikit-learn"),
-    "copy": ("with_copy", "make", "numpy"),
-}
-FIRST = ("fathom", "torch.compile", "jax")  # asked for the time to the first result
-MEMORY = ("fathom", "torch", "jax")
 DIFFERS = 2e-3  # relative: losses that differ by more are told
 SLOW = 2.0  # seconds of a call that is measured few times
 SQUARE = 1024  # side of the product that says what the BLAS can do
-
-
-# -- the worker -----------------------------------------------------------------------------------
-
-
-def serve(library: str) -> None:
-    """Answer questions, a line of JSON each; whatever the libraries print goes to stderr."""
-    answers = sys.stdout
-    with redirect_stdout(sys.stderr):
-        worker = Answers(library)
-        for line in sys.stdin:
-            question = json.loads(line)
-            try:
-                found = getattr(worker, question.pop("what"))(**question)
-            except Exception as error:  # a library that is absent or fails is left out, with this
-                found = {"skipped": reason(error)}
-            print(json.dumps(found), file=answers, flush=True)
-
-
-def reason(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    kind = "" if isinstance(error, Skip) else f"{type(error).__name__}: "
-    return f"{kind}{text[0] if text else ''}"[:160]
-
-
-class Answers:
-    """What a worker can be asked."""
-
-    def __init__(self, library: str) -> None:
-        self.library = library
-        self.name, self.job, self.last = "", None, 0.0
-
-    def make(self, row: str) -> Job:
-        module, maker, _ = LIBRARIES[self.library]
-        make: Callable[[Row], Job] = getattr(importlib.import_module(f"libraries.{module}"), maker)
-        return make(work.ROWS[row])
-
-    def version(self) -> dict[str, Any]:
-        package = LIBRARIES[self.library][2]
-        importlib.import_module(f"libraries.{LIBRARIES[self.library][0]}")
-        return {"version": importlib.metadata.version(package) if package else ""}
-
-    def prepare(self, row: str) -> dict[str, Any]:
-        """Build the work, do it a few times, and say what came out."""
-        self.job = None  # the memory of the row before
-        job = self.make(row)
-        for _ in range(job.checks):
-            start = time.perf_counter()
-            out = job.call()
-            self.last = time.perf_counter() - start
-        self.job = job
-        return {"check": job.read(out), "seconds": self.last}
-
-    def round(self, seconds: float) -> dict[str, Any]:
-        """Microseconds a unit, the median over about `seconds`."""
-        if self.job is None:
-            raise Skip("nothing is prepared")
-        if self.last < seconds:
-            harness.clock(self.job.call, self.job.units, seconds / 5)  # not reported
-        return {"microseconds": harness.clock(self.job.call, self.job.units, seconds)}
-
-    def first(self, row: str) -> dict[str, Any]:
-        """Seconds of the first call, the library being imported."""
-        job = self.make(row)
-        start = time.perf_counter()
-        job.call()
-        return {"seconds": time.perf_counter() - start}
-
-    def memory(self, row: str) -> dict[str, Any]:
-        """Bytes that model, data and steps add to a process in which the library has worked."""
-        small = self.make(work.SMALL)
-        small.call()
-        give_back()
-        before = resident("VmRSS")
-        job = self.make(row)
-        for _ in range(3):
-            job.call()
-        give_back()
-        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-        for _ in range(5):
-            job.call()
-        return {"bytes": resident("VmHWM") - before}
-
-
-def resident(field: str) -> int:
-    """Bytes of this process that are in memory now (VmRSS), or were at most (VmHWM). Linux."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        raise Skip("memory is read from /proc")
-    return next(
-        int(line.split()[1]) * 1024
-        for line in status.read_text().splitlines()
-        if line.startswith(f"{field}:")
-    )
-
-
-def give_back() -> None:
-    """What was freed goes back to the system, so that it is not counted."""
-    import ctypes
-
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 # -- the parent -----------------------------------------------------------------------------------
@@ -169,6 +54,7 @@ class Bench:
             "JAX_PLATFORMS": "cpu",
             "FATHOM_CACHE": str(self.cache / "fathom"),
             "TORCHINDUCTOR_CACHE_DIR": str(self.cache / "torch"),
+            "PYTHONDONTWRITEBYTECODE": "",  # modules are compiled once, as in an installed package
             **extra,
         }
         python = self.pythons.get(library, sys.executable)
@@ -280,6 +166,8 @@ def distance(result: dict[str, Any], limit: Mapping[str, float]) -> None:
 def first_results(bench: Bench, libraries: Sequence[str], quick: bool) -> list[dict[str, Any]]:
     """Seconds from the first call to its result: nothing on disk, and once more after that."""
     results = []
+    if "fathom" in libraries:
+        bench.once("fathom", "first", work.SMALL)  # not reported: now there is bytecode
     for row, most in list(work.FIRST.items())[: 1 if quick else None]:
         seconds: dict[str, dict[str, float]] = {}
         skipped = {}
@@ -325,109 +213,6 @@ def memories(bench: Bench, libraries: Sequence[str], quick: bool) -> list[dict[s
             }
         )
     return results
-
-
-# -- the report -----------------------------------------------------------------------------------
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in rows
-    ]
-
-
-def ratio_text(result: Mapping[str, Any], name: str) -> str:
-    """How many times as long as Fathom it takes; `<` and the target where that is not reached."""
-    found = result.get("ratio", {}).get(name)
-    if found is None:
-        return "-"
-    target = result["targets"].get(name)
-    short = f" <{target:g}" if target is not None and found["median"] < target else ""
-    return f"{found['median']:.2f} ({found['low']:.2f}-{found['high']:.2f}){short}"
-
-
-def table(report: Mapping[str, Any]) -> str:
-    return "\n".join([*head(report), *steps(report), *firsts(report), *bytes_of(report),
-                      *notes(report)])  # fmt: skip
-
-
-def head(report: Mapping[str, Any]) -> list[str]:
-    place, found = report["machine"], report["limits"]
-    about = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    load = "" if place["load"] is None else f", load {place['load']:.1f} before the run"
-    lines = [f"{place['cpu']}, {place['cores']} cores, {place['threads']} threads{load}; {about}"]
-    if found:
-        lines.append(
-            f"limits: {found['peak_gflops']:.0f} GFLOP/s in registers (one thread), "
-            f"{found['sgemm_gflops']:.0f} in a large product, "
-            f"a copy moves {found['copy_gbytes']:.1f} GB/s (read and written)"
-        )
-    return lines
-
-
-def steps(report: Mapping[str, Any]) -> list[str]:
-    """Times, ratios to the first library, and the times of the least that is possible."""
-    if not report["results"]:
-        return []
-    names = report["libraries"]
-    others = [name for name in names[1:] if name != "copy"]
-    rows = [["", *(f"{n} us" for n in names), *(f"{n}/{names[0]}" for n in others), "x limit"]]
-    for result in report["results"]:
-        times, limit = result["microseconds"], result.get("limit")
-        rows.append(
-            [
-                result["case"],
-                *(f"{times[n]:.1f}" if n in times else "-" for n in names),
-                *(ratio_text(result, n) for n in others),
-                f"{limit['times']:.2f} {limit['by']}" if limit else "-",
-            ]
-        )
-    title = (
-        f"microseconds a step (activations: a call); then the others' time over {names[0]}'s: "
-        "median (lowest-highest), with < and its target where that is not reached"
-    )
-    return ["", title, *aligned(rows)]
-
-
-def firsts(report: Mapping[str, Any]) -> list[str]:
-    names = [n for n in FIRST if n in report["libraries"]]
-    rows = [["", "at most", *names]]
-    for result in report["first"]:
-        held = [result["at_most"], *(result["seconds"].get(n) for n in names)]
-        rows.append([result["case"], *map(pair, held)])
-    title = "milliseconds to the first result: cold, and from what is on disk"
-    return ["", title, *aligned(rows)] if report["first"] else []
-
-
-def bytes_of(report: Mapping[str, Any]) -> list[str]:
-    names = [n for n in MEMORY if n in report["libraries"]]
-    rows = [["", *names]]
-    for result in report["memory"]:
-        held = [result["bytes"].get(n) for n in names]
-        rows.append([result["case"], *("-" if b is None else f"{b / 1e6:.1f}" for b in held)])
-    title = "megabytes that a network in training adds to its process, at most"
-    return ["", title, *aligned(rows)] if report["memory"] else []
-
-
-def pair(seconds: Mapping[str, float] | None) -> str:
-    return "-" if seconds is None else " / ".join(f"{1e3 * s:.0f}" for s in seconds.values())
-
-
-def notes(report: Mapping[str, Any]) -> list[str]:
-    """What was left out, and results that are not the same."""
-    found: dict[str, list[str]] = {}
-    for name, why in report["absent"].items():
-        found.setdefault(f"{name} left out: {why}", [])
-    for result in (*report["results"], *report["first"], *report["memory"]):
-        for name, why in result["skipped"].items():
-            if name not in ("copy", "sklearn"):  # they have little to do with most rows
-                found.setdefault(f"{name}: {why}", []).append(result["case"])
-        for name in result.get("differs", ()):
-            found.setdefault(f"{name} computes something else", []).append(result["case"])
-    lines = [f"{why}{': ' if cases else ''}{', '.join(cases)}" for why, cases in found.items()]
-    return ["", *lines] if lines else []
 
 
 # -- the command line -----------------------------------------------------------------------------

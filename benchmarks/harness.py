@@ -86,7 +86,7 @@ def serve(make: Maker) -> None:
 
 def clock(call: Callable[[], Any], units: float, seconds: float) -> float:
     """The median time of single calls over about `seconds`, in microseconds a unit."""
-    times = []
+    times: list[float] = []
     end = time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
         start = time.perf_counter()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -44,6 +46,11 @@ class Encoder(nn.Module):
         return self.head(self.layers(x).mean(1))
 
 
+@cache
+def start(row: str) -> work.Weights:
+    return work.weights(work.ROWS[row])
+
+
 def network(row: Row) -> nn.Module:
     sizes = row.sizes
     if row.network == "mlp":
@@ -53,7 +60,7 @@ def network(row: Row) -> nn.Module:
         model = fathom.models.lenet.lenet5()
     else:
         model = LastState(*sizes[1:]) if row.network == "lstm" else Encoder(*sizes[1:])
-    model.load_state_dict(work.weights(row))
+    model.load_state_dict(start(row.name))
     return model
 
 
@@ -112,13 +119,14 @@ def fleet(row: Row, compiled: bool) -> Job:
     if not hasattr(fathom, "train_many"):
         raise Skip("fathom.train_many is not built yet")
     x, y = work.data(row, work.STEPS)
+    threads = int(os.environ["OMP_NUM_THREADS"])  # by default it takes all cores
     spec = {
         "model": lambda: network(row), "optimizer": "adam", "lr": work.RATE, "epochs": 1,
         "batch_size": row.batch, "shuffle": False,
     }  # fmt: skip
 
     def call() -> Any:
-        return fathom.train_many(spec, x, y, seeds=work.NETWORKS)
+        return fathom.train_many(spec, x, y, seeds=work.NETWORKS, threads=threads)
 
     def read(found: Any) -> list[float]:
         return work.of_arrays(found.losses[0])

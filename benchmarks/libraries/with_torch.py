@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -81,6 +82,11 @@ def lenet() -> nn.Module:
     )  # fmt: skip
 
 
+@cache
+def start(row: str) -> work.Weights:
+    return work.weights(work.ROWS[row])
+
+
 def network(row: Row) -> nn.Module:
     sizes = row.sizes
     if row.network == "mlp":
@@ -90,7 +96,7 @@ def network(row: Row) -> nn.Module:
         model = lenet()
     else:
         model = LastState(*sizes[1:]) if row.network == "lstm" else Encoder(*sizes[1:])
-    model.load_state_dict({k: torch.tensor(v) for k, v in work.weights(row).items()})
+    model.load_state_dict({k: torch.tensor(v) for k, v in start(row.name).items()})
     return model
 
 

@@ -144,7 +144,8 @@ def weights(row: Row) -> Weights:
     def linear(name: str, n: int, m: int) -> Weights:
         return dense(f"{name}.", n, m, n)
 
-    sizes, found = row.sizes, {}
+    sizes = row.sizes
+    found: Weights = {}
     if row.network == "mlp":
         for i, (n, m) in enumerate(pairwise(sizes)):
             found |= linear(str(2 * i), n, m)
@@ -186,7 +187,8 @@ def numbers(name: str) -> tuple[Any, Any]:
 def parameters() -> tuple[Any, Any]:
     """Numbers for Adam, and their gradients."""
     rng = np.random.default_rng(3)
-    return tuple(rng.standard_normal(SIZE).astype(np.float32) for _ in range(2))
+    start, slope = (rng.standard_normal(SIZE).astype(np.float32) for _ in range(2))
+    return start, slope
 
 
 def moved(row: Row) -> float:
