@@ -75,6 +75,8 @@ def _native(entry: Entry, count: int, order: Any, arrays: list[Any]) -> tuple[An
         entry.turns = Turns(program), binder(program, plan)
     turns, bind = entry.turns
     bind()
+    for kept in program.kept.values():
+        kept.ready()
     numbers = entry.book.turns(entry.texts, count, plan.counters)
     numbers = np.ascontiguousarray(numbers[:, program.number_order()])
     results = [np.empty((count, *v.shape), v.dtype) for v in program.plan.outputs]
@@ -85,8 +87,8 @@ def _native(entry: Entry, count: int, order: Any, arrays: list[Any]) -> tuple[An
         for i in places:
             counts[i] += made
     stamp([t for t, _ in plan.writes if isinstance(t, Tensor)], entry.site)
-    for tensor, _ in plan.gradients:
-        tensor.grad = None
+    for (tensor, _), (_, left) in zip(plan.gradients, program.plan.gradients, strict=True):
+        tensor.grad = None if left is None else program.kept[left].given()
     return entry.rebuilt(results), made
 
 

@@ -224,6 +224,7 @@ class Entry:
             if id(array) not in tracer.arrays and array.size <= SMALL:
                 tracer.seen(array)
         self.plan.guards = list(tracer.book.guards)
+        tracer.examples.clear()  # they are as large as everything computed
         return tracer
 
     def _bind(self, tracer: Tracer, backend: str) -> None:

@@ -17,7 +17,8 @@ from fathom.compile.plan import Plan, Step, Value, replace
 from fathom.compile.trace import Tracer
 from fathom.compile.traced import Traced
 from fathom.engine.primitive import TABLE
-from fathom.ops.expression import substitute
+from fathom.engine.tensor import Tensor
+from fathom.ops.expression import Expr
 from fathom.ops.formula import Plan as FormulaPlan
 
 RULES: dict[str, Callable[..., Any]] = {}
@@ -119,11 +120,25 @@ def _rule_of(step: Step) -> Callable[..., Any] | None:
     primitive = step.primitive
     if primitive.form == "elementwise" and isinstance(primitive.forward, FormulaPlan):
         expr, names = primitive.forward.root, primitive.forward.names
-        return lambda *args: substitute(expr, dict(zip(names, args, strict=True)))
+        return lambda *args: _worked_out(expr, dict(zip(names, args, strict=True)))
     if not primitive.listed and primitive.name in CHECKS:
         return CHECKS[primitive.name]
     known = TABLE.get(primitive.name) is primitive
     return RULES.get(primitive.name) if known else None
+
+
+def _worked_out(expr: Expr, values: dict[str, Any]) -> Any:
+    """A formula in operations; what is made of numbers alone is a number."""
+    found: dict[Expr, Any] = {}
+    for e in expr.nodes():
+        parts = [found[a] for a in e.args]
+        if not parts:
+            found[e] = values[e.value] if e.op == "variable" else e.value
+        elif any(isinstance(x, Tensor) for x in parts):
+            found[e] = TABLE[e.op](*parts)
+        else:
+            found[e] = float(TABLE[e.op].forward(*map(np.float64, parts)))
+    return found[expr]
 
 
 def _settled(made: Traced, old: Value) -> Traced:

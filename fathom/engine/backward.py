@@ -243,7 +243,7 @@ class Sweep:
         return results
 
     def wrap(self, gradient: Any) -> Any:
-        if gradient is None or isinstance(gradient, Tensor):
+        if gradient is None or (isinstance(gradient, Tensor) and not gradient.traced):
             return gradient
         return Tensor(gradient)
 

@@ -29,7 +29,9 @@ def possible(program: Program) -> bool:
     units = program.schedule.units
     native = all(u.kind != "host" and not u.late for u in units)
     homes = all(v in program.home for _, v in program.plan.writes)
-    return native and homes and not any(v is not None for _, v in program.plan.gradients)
+    left = [v for _, v in program.plan.gradients if v is not None]
+    given = all(v in program.kept_slots for v in left)  # the last turn's are there afterwards
+    return native and homes and given and all(v.kind != "gradient" for v in program.arrays)
 
 
 def arguments(program: Program) -> list[Value]:

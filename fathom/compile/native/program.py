@@ -114,14 +114,18 @@ class Program(Code):
                     self.home[value] = state
 
     def _find_kept(self) -> None:
-        """Large results that are given away as they are: their slots come after the inputs."""
-        given = [*self.plan.outputs, *(v for _, v in self.plan.gradients if v is not None)]
+        """Results that are given away as they are: their slots come after the inputs.
+
+        Gradients of any size, so that each `.grad` is the same tensor from call to call.
+        """
+        gradients = [v for _, v in self.plan.gradients if v is not None]
+        given = [*self.plan.outputs, *gradients]
         every = [self.places[v].root for v in self.plan.results()]
         self.kept_slots = {}
         for v in given:
             place = self.places[v]
             own = place.root is v and v.kind == "computed" and v not in self.home
-            if own and v.nbytes > LARGE and every.count(v) == 1:
+            if own and (v.nbytes > LARGE or v in gradients) and every.count(v) == 1:
                 self.kept_slots[v] = FIRST + len(self.arrays) + len(self.kept_slots)
 
     def _plan_memory(self) -> None:

@@ -78,6 +78,36 @@ def test_numbers_that_change_with_the_step(optimizer):
         np.testing.assert_allclose(p.value(), q.value(), rtol=1e-6)
 
 
+def test_gradients_are_those_of_the_last_batch():
+    """With zero_grad first, gradients are left: by an epoch as by single calls."""
+    found = []
+    for whole in (False, True):
+        with fathom.seed(0):
+            model = nn.Linear(3, 2)
+        optimizer = fathom.optim.Adam(model.parameters(), lr=0.01)
+
+        def step(x, y, model=model, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        compiled = fathom.compile(step)
+        x, y = fathom.tensor(X), fathom.tensor(Y)
+        compiled(x[:10], y[:10])
+        held = model.weight.grad
+        before = held.value().copy()
+        if whole:
+            compiled.epoch(x, y, batch_size=10)
+        else:
+            for at in range(0, 50, 10):
+                compiled(x[at : at + 10], y[at : at + 10])
+        assert (held.value() == before).all()  # what somebody holds stays
+        found.append([p.grad.value().tobytes() for p in model.parameters()])
+    assert found[0] == found[1]
+
+
 def test_the_next_call_reads_its_own_arguments():
     _, _, step = make("auto")
     step.epoch(fathom.tensor(X), fathom.tensor(Y), batch_size=10)
