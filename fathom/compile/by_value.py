@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fathom.compile.traced import TraceError
 from fathom.engine.modes import MODE, Mode
 from fathom.engine.primitive import Primitive, apply
 from fathom.engine.tensor import Tensor
@@ -36,13 +37,25 @@ def operation(function: Callable[..., Any]) -> Primitive:
         zeros = (np.zeros_like(arrays[i]) for i in wanted)
         return tuple(z if f is None else f.value() for z, f in zip(zeros, found, strict=True))
 
-    back = Primitive(f"{name}_gradients", "general", gradients, casts=True, listed=False)
+    def refuse(*args: Any, **params: Any) -> Any:
+        raise TraceError(
+            f"{name} goes by the values it gets: while a step is compiled it has one derivative, "
+            "in reverse mode",
+            fix="leave this step uncompiled",
+        )
+
+    back = Primitive(
+        f"{name}_gradients", "general", gradients, (refuse,), "", (refuse,), casts=True,
+        listed=False,
+    )  # fmt: skip
 
     def rule(g: Any, out: Any, *ins: Any, index: int, **params: Any) -> Any:
         wanted = tuple(i for i, x in enumerate(ins) if _differentiable(x))
         return apply(back, g, *ins, wanted=wanted, **params)[wanted.index(index)]
 
-    return Primitive(name, "general", forward, rules=(rule,), saves="in", casts=True, listed=False)
+    return Primitive(
+        name, "general", forward, (rule,), "in", (refuse,), casts=True, listed=False
+    )  # fmt: skip
 
 
 def _tensors(arrays: Any) -> list[Any]:
