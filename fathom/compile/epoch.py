@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fathom.compile.trees import leaves_of, mapped
 from fathom.engine.errors import ArgumentError, ShapeError
 from fathom.engine.tensor import Tensor
 
@@ -78,14 +79,8 @@ def _native(entry: Entry, count: int, order: Any, arrays: list[Any]) -> tuple[An
     for kept in program.kept.values():
         kept.ready()
     numbers = entry.book.turns(entry.texts, count, plan.counters)
-    numbers = np.ascontiguousarray(numbers[:, program.number_order()])
-    results = [np.empty((count, *v.shape), v.dtype) for v in program.plan.outputs]
-    data = [arrays[v.origin] for v in turns.values]
-    made = turns(program.table, numbers, count, order, data, results)
+    results, made = turns.run(program.table, numbers, count, order, arrays, plan.counters)
     program.forget_arguments()
-    for counts, places in plan.counters:
-        for i in places:
-            counts[i] += made
     stamp([t for t, _ in plan.writes if isinstance(t, Tensor)], entry.site)
     for (tensor, _), (_, left) in zip(plan.gradients, program.plan.gradients, strict=True):
         tensor.grad = None if left is None else program.kept[left].given()
@@ -94,25 +89,23 @@ def _native(entry: Entry, count: int, order: Any, arrays: list[Any]) -> tuple[An
 
 def _each(tree: Any) -> Any:
     """One call's results with a first axis of one."""
-    if isinstance(tree, Tensor):
-        return Tensor(tree.value()[None])
-    if isinstance(tree, np.ndarray):
-        return tree[None]
-    if isinstance(tree, (tuple, list)):
-        return type(tree)(_each(part) for part in tree)
-    if isinstance(tree, dict):
-        return {k: _each(part) for k, part in tree.items()}
-    return tree
+
+    def leaf(x: Any) -> Any:
+        if isinstance(x, Tensor):
+            return Tensor(x.value()[None])
+        return x[None] if isinstance(x, np.ndarray) else x
+
+    return mapped(tree, leaf)
 
 
 def _joined(found: list[Any]) -> Any:
-    first = found[0]
-    if isinstance(first, Tensor):
-        return Tensor(np.concatenate([f.value() for f in found]))
-    if isinstance(first, np.ndarray):
-        return np.concatenate(found)
-    if isinstance(first, (tuple, list)):
-        return type(first)(_joined([f[i] for f in found]) for i in range(len(first)))
-    if isinstance(first, dict):
-        return {k: _joined([f[k] for f in found]) for k in first}
-    return first
+    """Results of the same form, end to end."""
+    rows = zip(*map(leaves_of, found), strict=True)
+
+    def leaf(_: Any) -> Any:
+        parts = next(rows)
+        if isinstance(parts[0], Tensor):
+            return Tensor(np.concatenate([p.value() for p in parts]))
+        return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else parts[0]
+
+    return mapped(found[0], leaf)

@@ -100,7 +100,7 @@ class Compiled:
     @property
     def native(self) -> bool:
         """Whether calls run native code."""
-        return self.backend == "native" or (self.backend == "auto" and native_wanted())
+        return runs_native(self.backend)
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         mode = MODE.get()
@@ -241,7 +241,7 @@ class Entry:
         ]
         order = {v: i for i, v in enumerate(scalars)}
         self.origins: list[Any] = [order[v] if v.kind == "scalar" else v.origin for v in inputs]
-        self.native = backend == "native" or (backend == "auto" and native_wanted())
+        self.native = runs_native(backend)
         if self.native:
             from fathom.compile.native.call import make
             from fathom.compile.native.program import Program
@@ -347,6 +347,11 @@ def _changes(captured: Captured, tracer: Tracer, values: list[Value]) -> list[An
             found.append((holder, key, outputs(now, tracer, values, history=True)))
         captured.put_back(holder, key, before)
     return found
+
+
+def runs_native(backend: str) -> bool:
+    """Whether a back end of that name makes native code here."""
+    return backend == "native" or (backend == "auto" and native_wanted())
 
 
 def native_wanted() -> bool:

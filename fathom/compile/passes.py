@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fathom.compile.plan import Plan, Step, Value, replace, walk
+from fathom.compile.plan import Plan, Step, Value, replace
 from fathom.engine.primitive import TABLE
 
 
@@ -175,8 +175,3 @@ def sources(step: Step) -> set[Value]:
     first = step.args[:1] if may_alias(step) else ()
     every = step.args if not step.primitive.listed else first
     return {v for v in (*every, *step.shows) if isinstance(v, Value)}
-
-
-def constants(step: Step) -> list[Any]:
-    """The parts of a step that are not values."""
-    return [p for p in walk((step.args, step.params)) if not isinstance(p, Value)]

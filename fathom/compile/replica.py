@@ -92,14 +92,7 @@ class Replica:
 
     def run(self, lane: Lane, count: int, order: Any, data: list[Any]) -> tuple[list[Any], int]:
         """`count` steps on batches of rows `order`: what they return, and how many were made."""
-        entry, program = self.entry, self.entry.program
+        entry = self.entry
         numbers = entry.book.turns(entry.texts, count, self.counters, self.sources)
-        numbers = np.ascontiguousarray(numbers[:, program.number_order()])
-        results = [np.empty((count, *v.shape), v.dtype) for v in program.plan.outputs]
         self.table[ARENA] = lane.arena
-        chosen = [data[v.origin] for v in lane.turns.values]
-        made = lane.turns(self.table, numbers, count, order, chosen, results)
-        for counts, places in self.counters:
-            for i in places:
-                counts[i] += made
-        return results, made
+        return lane.turns.run(self.table, numbers, count, order, data, self.counters)

@@ -55,11 +55,7 @@ def make(
 def binder(program: Program, plan: Plan) -> Callable[[], None]:
     """A function that looks up where all implicit inputs lie now."""
     writer = _Writer(program, plan, None, None, (make.__code__, 0))
-    for n, i in program.given:
-        value = plan.inputs()[i]
-        if value.kind != "argument":
-            writer.lines += writer.read(value)
-            writer.lines.append(f"if v is not bound[{n}]: bind({n}, v)")
+    writer.inputs(arguments=False)
     return writer.made("()")
 
 
@@ -90,6 +86,7 @@ class _Writer:
 
     def function(self) -> Callable[[list[Any]], Any]:
         self.inputs()
+        self.numbers()
         for kept in self.program.kept.values():
             self.lines.append(f"{self.name(kept.ready)}()")
         for action in self.program.actions:
@@ -103,21 +100,24 @@ class _Writer:
         call: Callable[..., Any] = self.space["call"]
         return call
 
-    def inputs(self) -> None:
+    def inputs(self, arguments: bool = True) -> None:
         given = self.plan.inputs()
         for n, i in self.program.given:
             value = given[i]
+            if value.kind == "argument" and not arguments:
+                continue
             if value.kind == "array" and value.origin.flags.c_contiguous:  # always this one
                 self.program.bind(n, value.origin)
                 continue
             self.lines += self.read(value)
             self.lines.append(f"if v is not bound[{n}]: bind({n}, v)")
-        places = [i for _, i in self.program.given_numbers]
-        if places:
-            own = [v for v in given if v.kind == "scalar"]
-            order = [own.index(given[i]) for i in places]
+
+    def numbers(self) -> None:
+        order = self.program.number_order()
+        if order:
             targets = {k: f"numbers[{n}]" for n, k in enumerate(order)}
-            left = "".join(f"{targets.get(k, '_')}, " for k in range(len(own)))
+            count = sum(v.kind == "scalar" for v in self.plan.inputs())
+            left = "".join(f"{targets.get(k, '_')}, " for k in range(count))
             self.lines.append(f"{left.strip()} = scalars()")
 
     def read(self, value: Value) -> list[str]:

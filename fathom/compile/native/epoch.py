@@ -124,10 +124,26 @@ class Turns:
         )  # fmt: skip
         self.buffers = [np.empty(v.shape, v.dtype) for v in self.values]
 
-    def __call__(
+    def run(
+        self, table: Any, numbers: Any, count: int, order: Any, data: list[Any], counters: Any
+    ) -> tuple[list[Any], int]:
+        """Make `count` turns: what they return, stacked, and how many were made.
+
+        table : of addresses. numbers : (count, ...) in the plan's order. order : row numbers, or
+            None. data : all arguments of the step. counters : lists that grow with each turn.
+        """
+        numbers = np.ascontiguousarray(numbers[:, self.program.number_order()])
+        results = [np.empty((count, *v.shape), v.dtype) for v in self.program.plan.outputs]
+        chosen = [data[v.origin] for v in self.values]
+        made = self._call(table, numbers, count, order, chosen, results)
+        for counts, places in counters:
+            for i in places:
+                counts[i] += made
+        return results, made
+
+    def _call(
         self, table: Any, numbers: Any, count: int, order: Any, data: list[Any], results: list[Any]
     ) -> int:
-        """Make `count` turns; how many were made."""
         sources = np.array(
             [a for s, b in zip(data, self.buffers, strict=True) for a in (address(s), address(b))],
             np.uint64,

@@ -16,13 +16,11 @@ import numpy as np
 from fathom.compile.native.custom import handles
 from fathom.compile.native.elements import RULES, TYPES, supported
 from fathom.compile.native.kernel import (
-    IDENTITY,
-    Group,
     compute_dtype,
     is_reduction,
     reduces_rows,
 )
-from fathom.compile.native.places import Place, can_view, is_contiguous, view, whole
+from fathom.compile.native.places import Place, can_view, view, whole
 from fathom.compile.plan import Plan, Step, Value
 
 MOST_STEPS, MOST_VALUES = 48, 24  # of a group: more would not fit the registers
@@ -266,9 +264,6 @@ def pieces(step: Step, place: Place) -> list[Place]:
         found.append(Place(place.root, place.offset + at * place.steps[axis], place.steps))
         at += part.shape[axis]
     return found
-
-
-__all__ = ["IDENTITY", "Group", "Place", "Schedule", "Scheduler", "Unit", "is_contiguous", "pieces"]
 
 
 def schedule(plan: Plan) -> Schedule:

@@ -221,10 +221,14 @@ def count() -> int:
         given = os.environ.get(name, "")
         if given.isdigit() and int(given) > 0:
             return int(given)
-    cores = (
-        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    )
-    return len(cores)
+    return cores()
+
+
+def cores() -> int:
+    """The cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Pool:
