@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -278,6 +277,8 @@ class _Squadron:
             for seed, pair in zip(self.seeds, self.pairs, strict=True):
                 yield self._alone(seed, *pair)
             return
+        from concurrent.futures import ThreadPoolExecutor
+
         from fathom.compile.replica import Lane
 
         shares = [range(i, len(self.seeds), lanes) for i in range(min(lanes, len(self.seeds)))]
