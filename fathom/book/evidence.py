@@ -138,9 +138,8 @@ def as_json(evidence: Evidence | Check) -> Any:
                 "p": _short(evidence.p), "values": values,
             }  # fmt: skip
         case Check():
-            return {
-                "kind": "check", "region": evidence.region.words._asdict(), "of": as_json(evidence.value)
-            }  # fmt: skip
+            region = evidence.region.words._asdict()
+            return {"kind": "check", "region": region, "of": as_json(evidence.value)}
         case Routes() | All():
             kind = "routes" if isinstance(evidence, Routes) else "all"
             return {"kind": kind, "of": {k: as_json(v) for k, v in evidence.items()}}

@@ -88,10 +88,12 @@ def show(id: str, language: str, as_json: bool) -> None:
 
     question, known = catalogue.question(id), ledger.reference()
     if as_json:
-        console.print_json({**_told(question), "claims": [
-            known.get(c.id) or {"id": c.id, "text": c.text._asdict(), "rule": c.region.words._asdict()}
+        claims = [
+            known.get(c.id)
+            or {"id": c.id, "text": c.text._asdict(), "rule": c.region.words._asdict()}
             for c in question.claims.values()
-        ]})  # fmt: skip
+        ]
+        console.print_json({**_told(question), "claims": claims})
         return
     answer, flips = getattr(question.answer, language), getattr(question.flips, language)
     console.show(f"{question.id}  {getattr(question.title, language)}", "", answer, "", flips, "")
