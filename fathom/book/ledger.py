@@ -26,12 +26,34 @@ SCHEMA = 1
 REFERENCE = Path(__file__).parent / "reference"
 
 
-def write(path: Path, told: Any) -> None:
+def write(path: Path, told: dict[str, Any]) -> None:
     """JSON written aside, then renamed: a file is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(told, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    aside.write_text(text(told), encoding="utf-8")
     aside.replace(path)
+
+
+def text(told: dict[str, Any]) -> str:
+    """JSON with a line for each entry of the object, and for each item of its lists.
+
+    >>> print(text({"a": 1, "b": [{"c": 2}, {"c": 3}]}), end="")
+    {
+    "a": 1,
+    "b": [
+     {"c": 2},
+     {"c": 3}
+    ]
+    }
+    """
+    lines = []
+    for name, value in told.items():
+        if isinstance(value, list) and value:
+            items = ",\n ".join(json.dumps(item, ensure_ascii=False) for item in value)
+            lines.append(f"{json.dumps(name)}: [\n {items}\n]")
+        else:
+            lines.append(f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def read(path: Path) -> Any:
@@ -85,6 +107,20 @@ def reference() -> dict[str, dict[str, Any]]:
     """The committed results by claim id; empty where none have been committed."""
     path = REFERENCE / "ledger.json"
     return {e["id"]: e for e in read(path)["claims"]} if path.exists() else {}
+
+
+@cache
+def reference_figures() -> dict[str, dict[str, Any]]:
+    """The committed figures by question and name."""
+    path = REFERENCE / "figures.json"
+    return dict(read(path)) if path.exists() else {}
+
+
+def commit(results: Iterable[dict[str, Any]], seconds: float, folder: Path = REFERENCE) -> None:
+    """Make these results the reference (`scripts/book_reference.py`)."""
+    whole = list(results)
+    write(folder / "ledger.json", assemble(whole, False, seconds))
+    write(folder / "figures.json", {r["question"]: r["figures"] for r in whole})
 
 
 def compare(entries: Iterable[dict[str, Any]]) -> list[str]:

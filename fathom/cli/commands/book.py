@@ -262,21 +262,12 @@ def _committed(question: Question) -> dict[str, Any] | None:
     """The question's result as it is in the package."""
     from fathom.book import ledger
 
-    path = ledger.REFERENCE / "figures.json"
-    if not path.exists():
-        return None
-    drawn = _figures(path).get(question.id)
     known = ledger.reference()
-    claims = [known[c] for c in question.claims if c in known]
-    if drawn is None or len(claims) < len(question.claims):
+    drawn = ledger.reference_figures().get(question.id)
+    if drawn is None or not set(question.claims) <= set(known):
         return None
+    claims = [known[c] for c in question.claims]
     return {"question": question.id, "quick": False, "claims": claims, "figures": drawn}
-
-
-def _figures(path: Path) -> dict[str, Any]:
-    from fathom.book import ledger
-
-    return dict(ledger.read(path))
 
 
 def _told(question: Question) -> dict[str, Any]:
