@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from fathom.book.evidence import Routes, Sample
 
 Array = NDArray[Any]
 Task = Callable[[], Any]
-NAMES = ("relu", "leaky_relu", "sigmoid", "tanh", "elu", "gelu", "gelu_tanh", "silu")
+NAMES = ("relu", "leaky_relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu")
 
 
 def in_numpy(x: Array) -> dict[str, Task]:
@@ -36,7 +36,6 @@ def in_numpy(x: Array) -> dict[str, Task]:
         "leaky_relu": lambda: np.where(x > 0, x, np.float32(0.01) * x),
         "sigmoid": lambda: 1.0 / (1.0 + np.exp(-x)),
         "tanh": lambda: np.tanh(x),
-        "elu": lambda: np.where(x > 0, x, np.expm1(x)),
         "gelu": gelu,
         "gelu_tanh": lambda: 0.5 * x * (1.0 + np.tanh(c * (x + np.float32(0.044715) * x * x * x))),
         "silu": lambda: x / (1.0 + np.exp(-x)),
@@ -70,7 +69,7 @@ def in_torch(x: Array) -> dict[str, Task]:
     calls = {
         "relu": lambda: f.relu(at), "leaky_relu": lambda: f.leaky_relu(at, 0.01),
         "sigmoid": lambda: torch.sigmoid(at), "tanh": lambda: torch.tanh(at),
-        "elu": lambda: f.elu(at), "gelu": lambda: f.gelu(at),
+        "gelu": lambda: f.gelu(at),
         "gelu_tanh": lambda: f.gelu(at, approximate="tanh"), "silu": lambda: f.silu(at),
     }  # fmt: skip
 
@@ -89,27 +88,27 @@ ENGINES: dict[str, Callable[[Array], dict[str, Task]]] = {
 }  # fmt: skip
 
 
-ENOUGH = 0.004  # seconds of one measurement, at least; a run of 0.1 ms is repeated 40 times
+ENOUGH = 0.0015  # seconds of one measurement, at least; a run of 0.1 ms is repeated 15 times
 
 
 def shortest(run: Task) -> float:
-    """Seconds on the clock of the quickest of two runs or more."""
-    best, spent, runs = float("inf"), 0.0, 0
-    while runs < 2 or spent < ENOUGH:
+    """Seconds on the clock of the quickest of the runs that fit into `ENOUGH`, one at least."""
+    best, spent = float("inf"), 0.0
+    while spent < ENOUGH:
         began = time.perf_counter()
         run()
         took = time.perf_counter() - began
-        best, spent, runs = min(best, took), spent + took, runs + 1
+        best, spent = min(best, took), spent + took
     return best
 
 
 def processor(run: Task) -> float:
-    """Seconds the processor spent on a run, the mean of two or more; waiting does not count."""
-    began, runs = time.process_time(), 0
-    while runs < 2 or time.process_time() - began < ENOUGH:
+    """Seconds the processor spent on a run, the mean of those that fit; waiting does not count."""
+    began, runs, spent = time.process_time(), 0, 0.0
+    while spent < ENOUGH:
         run()
-        runs += 1
-    return (time.process_time() - began) / runs
+        runs, spent = runs + 1, time.process_time() - began
+    return spent / runs
 
 
 CLOCKS: dict[str, Callable[[Task], float]] = {
@@ -117,9 +116,11 @@ CLOCKS: dict[str, Callable[[Task], float]] = {
 }  # fmt: skip
 
 
-def rounds_of(tasks: Mapping[str, Task], clock: Callable[[Task], float], rounds: int) -> Any:
-    """{name: (rounds,) seconds}; every round runs everything once, so that a disturbance hits
-    all alike.
+def rounds_of(
+    tasks: Mapping[str, Task], clock: Callable[[Task], float], rounds: int, turns: int = 3
+) -> Any:
+    """{name: (rounds,) seconds}; everything is run in turn, so that a disturbance hits all alike,
+    and each round keeps the least of its turns.
 
     >>> found = rounds_of({"a": lambda: sum(range(9000)), "b": lambda: None}, shortest, 3)
     >>> found["a"].shape, bool((found["a"] > found["b"]).all())
@@ -128,26 +129,26 @@ def rounds_of(tasks: Mapping[str, Task], clock: Callable[[Task], float], rounds:
     for run in tasks.values():
         run()
         run()
-    times = [[clock(run) for run in tasks.values()] for _ in range(rounds)]
-    return dict(zip(tasks, np.array(times).T, strict=True))
+    times = [[[clock(run) for run in tasks.values()] for _ in range(turns)] for _ in range(rounds)]
+    return dict(zip(tasks, np.min(times, axis=1).T, strict=True))
 
 
 class Costs:
     """The times of all activations by engine and clock, and ratios of them as evidence.
 
-    >>> costs = Costs({"NumPy": in_numpy}, {"few": np.ones(64, "f")}, 3, {"wall": shortest})
+    >>> costs = Costs({"NumPy": in_numpy}, {"few": np.ones(64, "f")}, 3, 1, {"wall": shortest})
     >>> costs.ratio("NumPy", "tanh", "relu")["wall"].n
     3
     """
 
     def __init__(
         self, engines: Mapping[str, Callable[[Array], dict[str, Task]]], data: Mapping[str, Array],
-        rounds: int, clocks: Mapping[str, Callable[[Task], float]] = CLOCKS,
+        rounds: int, turns: int = 3, clocks: Mapping[str, Callable[[Task], float]] = CLOCKS,
     ) -> None:  # fmt: skip
         rows = list(data.values())
         self.times = {
             engine: {
-                clock: rounds_of(make(rows[i % len(rows)]), measure, rounds)
+                clock: rounds_of(make(rows[i % len(rows)]), measure, rounds, turns)
                 for i, (clock, measure) in enumerate(clocks.items())
             }
             for engine, make in engines.items()
@@ -157,11 +158,18 @@ class Costs:
         """Time of one over that of another, one number a round, by each clock."""
         return Routes({clock: Sample(t[slow] / t[fast]) for clock, t in self.times[engine].items()})
 
+    def share(self, engine: str, pairs: Sequence[tuple[str, str]]) -> Routes:
+        """Share of (quick, slow) pairs in that order, one number a round, by each clock."""
+        return Routes({
+            clock: Sample(np.mean([t[quick] < t[slow] for quick, slow in pairs], axis=0))
+            for clock, t in self.times[engine].items()
+        })  # fmt: skip
 
-def costs(rng: np.random.Generator, size: int, rounds: int) -> Costs:
+
+def costs(rng: np.random.Generator, size: int, rounds: int, turns: int) -> Costs:
     """All engines on `size` float32 numbers: normal ones for one clock, even ones for the other."""
     data = {
         "normal": rng.standard_normal(size).astype(np.float32),
         "even": rng.uniform(-4.0, 4.0, size).astype(np.float32),
     }
-    return Costs(ENGINES, data, rounds)
+    return Costs(ENGINES, data, rounds, turns)

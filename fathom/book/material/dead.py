@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,20 +46,29 @@ def dead_shares(
 ) -> Array:  # fmt: skip
     """One share a seed: stacks of that depth, He's initial weights, plain SGD, batches of 64.
 
-    A network that diverged has no share: nan.
+    epochs : 0 counts before training. A network that diverged has no share: nan.
 
     >>> dead_shares([0, 1], 2, 0.1, data="moons", epochs=1).shape
     (2,)
     """
     x, y = rows_of(data)
+
+    def start() -> Any:
+        classes = int(y.max()) + 1
+        return stack(x.shape[1], classes, width, depth, activation=activation, norm=norm)
+
+    if epochs == 0:
+        return np.array([dead_share(_seeded(start, seed), x) for seed in seeds])
     spec = {
-        "model": lambda: stack(
-            x.shape[1], int(y.max()) + 1, width, depth, activation=activation, norm=norm
-        ),
-        "optimizer": "sgd", "lr": rate, "epochs": epochs, "batch_size": 64,
+        "model": start, "optimizer": "sgd", "lr": rate, "epochs": epochs, "batch_size": 64,
     }  # fmt: skip
     runs = fathom.train_many(spec, x, y, seeds=seeds).runs
     return np.array([np.nan if r.diverged else dead_share(r.model, x) for r in runs])
+
+
+def _seeded(start: Callable[[], Any], seed: int) -> Any:
+    with fathom.seed(seed):
+        return start()
 
 
 def silenced(layer: int, x: Array, outputs: int, *, activation: str = "relu", depth: int = 2,

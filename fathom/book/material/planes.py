@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fathom.book.figure import Line
+from fathom.book.text import T
+
 Array = NDArray[Any]
 
 
@@ -73,7 +76,8 @@ def learn(
     rows, labels = np.asarray(x, np.float64), [int(v) for v in np.asarray(y)]
     state = np.zeros(rows.shape[1] + 1) if start is None else np.array(start, np.float64)
     w, b = state[1:], float(state[0])
-    path, wrong = [state.copy()], []
+    path = [state.copy()]
+    wrong: list[int] = []
     for epoch in range(1, epochs + 1):
         before = len(wrong)
         for i, row in enumerate(rows):
@@ -106,3 +110,12 @@ def found_by_search(x: Any, y: Any, reach: int = 3) -> bool:
     low = np.where(fires, sums, np.inf).min(axis=1)
     high = np.where(fires, -np.inf, sums).max(axis=1)
     return bool((low > high).any())
+
+
+def dots(name: T, x: Array) -> Line:
+    """The rows of (n, 2) as markers.
+
+    >>> dots(T("corners", "角"), np.eye(2)).points
+    True
+    """
+    return Line(name, x[:, 0], x[:, 1], points=True)

@@ -9,12 +9,14 @@ from fathom.nn.init import apply_
 
 def stack(
     inputs: int, outputs: int, width: int, depth: int, *, activation: str = "relu",
-    init: str = "he_normal", residual: bool = False, norm: bool = False,
+    init: str = "he_normal", residual: bool = False, scale: float = 1.0,
+    norm: bool = False,
 ) -> Sequential:  # fmt: skip
     """`depth` hidden layers of one width: linear, batch norm with `norm`, activation.
 
-    residual : every hidden layer after the first has a way around it. init : a name of
-    `nn.init.apply_`; biases are 0 unless it is "default".
+    residual : every hidden layer after the first has a way around it; `scale` is that of the
+    branch (1 doubles the variance with every He layer, 1 / sqrt(depth) keeps it). init : a name
+    of `nn.init.apply_`; biases are 0 unless it is "default".
 
     >>> net = stack(4, 3, 8, 2, norm=True)
     >>> [type(layer).__name__ for layer in net]
@@ -25,7 +27,7 @@ def stack(
         part: list[Module] = [Linear(width if k else inputs, width)]
         part += [BatchNorm1d(width)] if norm else []
         part += [make_activation(activation)]
-        layers += [Residual(Sequential(*part))] if residual and k else part
+        layers += [Residual(Sequential(*part), scale=scale)] if residual and k else part
     model = Sequential(*layers, Linear(width if depth else inputs, outputs))
     apply_(model, init)
     return model

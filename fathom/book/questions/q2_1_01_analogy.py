@@ -151,7 +151,7 @@ def sum_and_product(lab: Lab) -> Evidence:
     )  # fmt: skip
     dotted = np.tanh([np.dot(u, v) + s for u, v, s in zip(w, x, b, strict=True)])
     layer = Linear(10, 200).double()
-    layer.weight.data[...], layer.bias.data[...] = w, b  # type: ignore[union-attr]
+    layer.weight.data[...], layer.bias.data[...] = w, b
     ours = np.diag(fathom.tanh(layer(fathom.tensor(x))).value())
     return All({
         "loop and dot product": float(np.abs(looped - dotted).max()),
@@ -174,7 +174,7 @@ def threshold(lab: Lab) -> Evidence:
     bits, wrong = boolean_inputs(5), []
     for needed in (1, 2, 3, 4):
         layer = Linear(5, 1).double()
-        layer.weight.data[...], layer.bias.data[...] = 1.0, -needed  # type: ignore[union-attr]
+        layer.weight.data[...], layer.bias.data[...] = 1.0, -needed
         stepped = fathom.nn.Step()(layer(fathom.tensor(bits.astype(float)))).value()[:, 0]
         wrong.append(float((stepped != McCullochPitts(needed)(bits)).mean()))
     return All({
@@ -214,7 +214,10 @@ def synapses(lab: Lab) -> Evidence:
     }  # fmt: skip
     return Settings(
         T("kind of cell", "细胞类型"),
-        {name: Published(count, (work,), expected=10_000) for name, (count, work) in counts.items()},
+        {
+            name: Published(count, (work,), expected=10_000)
+            for name, (count, work) in counts.items()
+        },
     )
 
 
@@ -237,7 +240,7 @@ def fitted_sigmoid(rate: Any) -> tuple[Any, float]:
         shapes = 1 / (1 + np.exp(-gains[:, None, None] * (CURRENTS - centres[:, None])))
         tops = (shapes @ rate) / np.square(shapes).sum(axis=-1)
         loss = np.square(tops[..., None] * shapes - rate).sum(axis=-1)
-        i, j = np.unravel_index(int(loss.argmin()), loss.shape)
+        i, j = divmod(int(loss.argmin()), 40)
         best, curve = float(loss[i, j]), tops[i, j] * shapes[i, j]
         gains = np.geomspace(gains[max(i - 1, 0)], gains[min(i + 1, 39)], 40)
         centres = np.linspace(centres[max(j - 1, 0)], centres[min(j + 1, 39)], 40)

@@ -36,19 +36,28 @@ question = Question(
     ),
     difficulty=2,
     frequency=4,
-    topics=("neuron", "bias", "vectorization", "activation", "神经元", "偏置", "向量化", "激活函数"),
+    topics=(
+        "neuron",
+        "bias",
+        "vectorization",
+        "activation",
+        "神经元",
+        "偏置",
+        "向量化",
+        "激活函数",
+    ),
     answer=T(
         "One neuron computes y = f(w . x + b): a weighted sum, a shift, and a nonlinearity. Each "
         "weight says how much, and in which direction, its input counts; together they give the "
         "direction in which the unit looks, and their length how steep it is. The bias moves the "
         "point where it responds: at w . x = -b. The activation f decides the shape of the response; "
-        "without it a stack of layers would be one linear map. A bias is nothing but a weight on "
+        "without it a stack of layers would be one affine map. A bias is nothing but a weight on "
         "a constant input of 1. For a batch it is written f(X W + b), one row a sample, one "
         "column a neuron, with b added to every row: the same numbers up to rounding, but one "
         "matrix product in place of loops.",
         "单个神经元计算 y = f(w·x + b)：加权求和、平移、再过非线性。每个权重说明对应输入的影响有多大、"
         "方向如何；合起来，权重的方向是神经元“看”的方向，长度决定响应有多陡。偏置移动响应点的位置："
-        "在 w·x = -b 处。激活函数 f 决定响应的形状；没有它，多层叠加仍只是一个线性映射。"
+        "在 w·x = -b 处。激活函数 f 决定响应的形状；没有它，多层叠加仍只是一个仿射映射。"
         "偏置不过是恒为 1 的输入上的权重。成批计算时写作 f(XW + b)：一行一个样本，一列一个神经元，"
         "b 加到每一行；除舍入外数值相同，但用一次矩阵乘法代替了循环。",
     ),
@@ -88,7 +97,7 @@ def layer_of(w: Any, b: Any) -> Any:
     """A float64 layer with these weights (outputs, inputs) and biases."""
     matrix = np.atleast_2d(w)
     layer = Linear(matrix.shape[1], matrix.shape[0]).double()
-    layer.weight.data[...], layer.bias.data[...] = matrix, b  # type: ignore[union-attr]
+    layer.weight.data[...], layer.bias.data[...] = matrix, b
     return layer
 
 

@@ -25,7 +25,7 @@ from fathom.book import (
     equals,
     once,
 )
-from fathom.book.material.planes import Planted, learn, planted
+from fathom.book.material.planes import Planted, dots, learn, planted
 from fathom.models import (
     Perceptron,
     boolean_functions,
@@ -100,8 +100,12 @@ question = Question(
 )
 def proposed(lab: Lab) -> Evidence:
     """The years of the two publications."""
-    article = Source("Rosenblatt, The Perceptron: A Probabilistic Model, Psychol. Review 65", 1958, 0.99)
-    report = Source("Rosenblatt, The Perceptron, Cornell Aeronautical Lab. report 85-460-1", 1957, 0.97)
+    article = Source(
+        "Rosenblatt, The Perceptron: A Probabilistic Model, Psychol. Review 65", 1958, 0.99
+    )
+    report = Source(
+        "Rosenblatt, The Perceptron, Cornell Aeronautical Lab. report 85-460-1", 1957, 0.97
+    )
     return Settings(
         T("publication", "出版物"),
         {
@@ -289,8 +293,8 @@ def boundary(lab: Lab) -> Figure:
         Axis(T("x1", "x1")),
         Axis(T("x2", "x2")),
         [
-            Line(T("class +1", "正类"), *data.x[data.y > 0].T, points=True),
-            Line(T("class -1", "负类"), *data.x[data.y < 0].T, points=True),
+            dots(T("class +1", "正类"), data.x[data.y > 0]),
+            dots(T("class -1", "负类"), data.x[data.y < 0]),
             Line(T("w . x + b = 0", "w·x + b = 0"), *line.T),
             Line(T("from the origin along w", "从原点沿 w 方向"), *arrow.T),
         ],

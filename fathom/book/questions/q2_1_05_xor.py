@@ -26,7 +26,7 @@ from fathom.book import (
     once,
     true,
 )
-from fathom.book.material.planes import found_by_search, learn
+from fathom.book.material.planes import dots, found_by_search, learn
 from fathom.models import (
     McCullochPitts,
     PocketPerceptron,
@@ -326,7 +326,9 @@ def sixteen(lab: Lab) -> Figure:
     )
 
 
-@question.figure(T("The four corners before and after the hidden layer", "四个角在隐藏层前后的位置"))
+@question.figure(
+    T("The four corners before and after the hidden layer", "四个角在隐藏层前后的位置")
+)
 def moved(lab: Lab) -> Figure:
     """Images of the corners under the two hidden units, with the line of the output unit."""
     images = hidden(CORNERS)
@@ -336,8 +338,8 @@ def moved(lab: Lab) -> Figure:
         Axis(T("h1 = x1 and not x2", "h1 = x1 且非 x2")),
         Axis(T("h2 = x2 and not x1", "h2 = x2 且非 x1")),
         [
-            Line(T("XOR = 1", "XOR = 1"), *images[XOR == 1].T, points=True),
-            Line(T("XOR = 0 (two corners)", "XOR = 0（两个角重合）"), *images[XOR == 0].T, points=True),
+            dots(T("XOR = 1", "XOR = 1"), images[XOR == 1]),
+            dots(T("XOR = 0 (two corners)", "XOR = 0（两个角重合）"), images[XOR == 0]),
             Line(T("output unit: h1 + h2 = 0.5", "输出单元：h1 + h2 = 0.5"), *line.T),
         ],
         T(

@@ -98,7 +98,9 @@ def fitted(name: str, y: Any) -> float:
     target = fathom.tensor(y)
 
     def losses(at: Any) -> Any:
-        return np.array([float(LOSSES[name](fathom.tensor(np.full(len(y), c)), target)) for c in at])
+        return np.array(
+            [float(LOSSES[name](fathom.tensor(np.full(len(y), c)), target)) for c in at]
+        )
 
     low, high = float(y.min()), float(y.max())
     for _ in range(6):  # a coarse grid, narrowed: the losses are convex
@@ -254,7 +256,9 @@ def several_labels(lab: Lab) -> Evidence:
     return Sample(found["sigmoid"] - found["softmax"])
 
 
-@question.figure(T("The fitted constant against the share of outliers", "拟合常数随异常值比例的变化"))
+@question.figure(
+    T("The fitted constant against the share of outliers", "拟合常数随异常值比例的变化")
+)
 def outliers(lab: Lab) -> Figure:
     """A constant fitted to standard normal numbers of which a share lies around 50."""
     shares = [0.0, 0.05, 0.1, 0.15, 0.2]
@@ -305,7 +309,8 @@ def slope_error(seed: int, share: float, name: str, rows: int = 100) -> float:
     x = np.sort(rng.uniform(-1, 1, rows))
     y = 2 * x + 0.3 * rng.standard_normal(rows)
     y[rows - round(share * rows) :] -= 20.0
-    design, line = np.column_stack([x, np.ones(rows)]), np.zeros(2)
+    design = np.column_stack([x, np.ones(rows)])
+    line: Any = np.zeros(2)
     for _ in range(200):
         away = np.abs(design @ line - y)
         weight = {

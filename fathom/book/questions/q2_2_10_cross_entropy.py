@@ -10,7 +10,6 @@ import fathom
 from fathom.book import (
     All,
     Axis,
-    Check,
     Evidence,
     Figure,
     Lab,
@@ -82,6 +81,7 @@ question = Question(
         "把起点从 z = -8 改为 0：两者步数之比从约 80 降到约 3。",
     ),
 )
+
 
 def squared(z: Any) -> Any:
     """(sigmoid(z) - 1)^2, the label being 1."""

@@ -227,7 +227,7 @@ def by_library(weights: list[Any], x: Any, y: Any, lr: float, steps: int) -> flo
     """The same with Fathom's layers, tape and SGD."""
     layers: list[Any] = []
     for w in weights:
-        layer = nn.Linear(*w.shape, bias=False)
+        layer = nn.Linear(w.shape[0], w.shape[1], bias=False)
         layer.weight.data = w.T.copy()
         layers += [layer, nn.ReLU()]
     net = nn.Sequential(*layers[:-1])
