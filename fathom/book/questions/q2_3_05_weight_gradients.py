@@ -136,11 +136,10 @@ def rerun(lab: Lab, scale: float) -> Sample:
     ),
     equals(1.0, 0.05),
     correction=T(
-        "Only for a fixed error term. Inputs 10 times as large made the first layer's gradient "
-        "{n[net run again]:.2f} times 10 times as large (1 would be proportional): the error "
-        "term changes as well.",
-        "仅当误差项固定时成立。输入放大 10 倍，第一层梯度只变为 10 倍的 {n[net run again]:.2f} 倍（1 才是成"
-        "正比）：误差项也随之改变。",
+        "Only for a fixed error term. With inputs 10 times as large the first layer's gradient grows "
+        "to {n[net run again]:.0%} of what proportion would give: the error term changes as well.",
+        "仅当误差项固定时成立。输入放大 10 倍，第一层梯度只增长到成正比时的 "
+        "{n[net run again]:.0%}：误差项也随之改变。",
     ),
     weight=2,
 )

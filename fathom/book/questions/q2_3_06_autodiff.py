@@ -308,9 +308,9 @@ def by_duals(start: float, n: int) -> float:
     T("Automatic differentiation has no error.", "自动微分没有误差。"),
     equals(0.0),
     correction=T(
-        "It has no truncation error; rounding remains. Largest relative errors: "
+        "It has no truncation error; rounding remains and is amplified. Largest relative errors: "
         "{n[logistic map against fractions]:.0e} and {n[sines against 60 digits]:.0e}.",
-        "它没有截断误差，但仍有舍入误差。最大相对误差：{n[logistic map against fractions]:.0e} 与 "
+        "它没有截断误差，但仍有会被放大的舍入误差。最大相对误差：{n[logistic map against fractions]:.0e} 与 "
         "{n[sines against 60 digits]:.0e}。",
     ),
     weight=2,

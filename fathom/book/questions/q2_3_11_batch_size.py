@@ -158,7 +158,7 @@ def compared(lab: Lab, name: str, how: str) -> tuple[End, End]:
     rates = [0.1, 0.1]
     if how == "equal steps, best rates":
         for i, (batch, n) in enumerate(((SMALL, epochs), (LARGE, steps))):
-            grid = (0.03, 0.1, 0.3, 1.0)
+            grid = lab.pick((0.03, 0.1, 0.3, 1.0), (0.1, 0.3))
             found = [
                 nets(data, batch, lab.seeds(2, 2), r, n).evaluate(*data.choose)["accuracy"].mean()
                 for r in grid
@@ -304,7 +304,13 @@ def must(lab: Lab) -> Evidence:
         model = net()
     spread = batch_noise(model, data.x, data.y, (2, 32), 400)
     tuned = [
-        best_rate("none", b, seeds[:3], [r * m for r in (0.01, 0.03, 0.1, 0.3)], epochs)
+        best_rate(
+            "none",
+            b,
+            seeds[:3],
+            [r * m for r in lab.pick((0.01, 0.03, 0.1, 0.3), (0.03, 0.1))],
+            epochs,
+        )
         for b, m in ((2, 1), (32, 4))
     ]
     rates = {"rate 0.8": (0.8, 0.8), "best rate": (tuned[0], tuned[1])}

@@ -260,7 +260,7 @@ def images(lab: Lab, which: str) -> dict[str, Any]:
     judge_x = np.concatenate([whole.x[1000:] - whole.x.mean(), data.test_x])
     judge_y = np.concatenate([whole.y[1000:], data.test_y])
     found = {}
-    for optimizer, rates, options in (
+    for optimizer, grid, options in (
         ("sgd", (0.01, 0.03, 0.1, 0.3), {"momentum": 0.9}),
         ("adam", (0.001, 0.003, 0.01, 0.03), {}),
     ):
@@ -272,9 +272,9 @@ def images(lab: Lab, which: str) -> dict[str, Any]:
 
         chosen = [
             run(lab.seeds(2, 2), r).evaluate(data.choose_x, data.choose_y)["accuracy"].mean()
-            for r in rates
+            for r in grid[:: lab.pick(1, 4)]
         ]
-        made = run(lab.seeds(30, 2), rates[int(np.argmax(chosen))])
+        made = run(lab.seeds(30, 2), grid[:: lab.pick(1, 4)][int(np.argmax(chosen))])
         found[optimizer] = made.evaluate(judge_x, judge_y)["accuracy"]
     return found
 
@@ -381,10 +381,15 @@ def rare(lab: Lab) -> Evidence:
 RATES = tuple(10.0 ** (k / 2) for k in range(-9, 3))  # two a decade, 3e-5 to 10
 
 
+def rates(lab: Lab) -> tuple[float, ...]:
+    """The rates tried: all, or one a decade."""
+    return RATES[:: lab.pick(1, 2)]
+
+
 @once
 def over_rates(lab: Lab, data: str, optimizer: str) -> Any:
     """Test accuracy (rates, seeds) after 10 epochs."""
-    return sweep(data, optimizer, RATES, lab.seeds(5, 2), lab.pick(10, 2))
+    return sweep(data, optimizer, rates(lab), lab.seeds(5, 2), lab.pick(10, 2))
 
 
 @question.experiment(
@@ -415,7 +420,7 @@ def no_tuning(lab: Lab) -> Evidence:
         T("method", "方法"),
         {
             name: Routes({
-                data: Sample(cost_of_tenfold(over_rates(lab, data, key), 2))
+                data: Sample(cost_of_tenfold(over_rates(lab, data, key), lab.pick(2, 1)))
                 for data in ("digits", "moons")
             })
             for name, key in (("AdaGrad", "adagrad"), ("RMSProp", "rmsprop"))
@@ -468,7 +473,7 @@ def accuracy_by_rate(lab: Lab) -> Figure:
     for name, key in (("SGD", "sgd"), ("AdaGrad", "adagrad"), ("RMSProp", "rmsprop")):
         found = over_rates(lab, "digits", key)
         middle = found.mean(axis=1)
-        lines.append(Line(T(name, name), RATES, middle, found.min(axis=1), found.max(axis=1)))
+        lines.append(Line(T(name, name), rates(lab), middle, found.min(axis=1), found.max(axis=1)))
     return Figure(
         Axis(T("learning rate", "学习率"), log=True),
         Axis(T("test accuracy", "测试准确率")),

@@ -298,7 +298,8 @@ def size_of_the_matrix(lab: Lab) -> Evidence:
 def cubic(lab: Lab) -> Evidence:
     """Slope of log time over log N, dense inverses of N = 256 to 1024 by LAPACK, in rounds.
 
-    Cubic is what lies nearer to 3 than to 2 or 4. Beside it the slope of the counted multiplications of Gaussian elimination.
+    Cubic is nearer to 3 than to 2 or 4. Beside it the slope of the counted multiplications of
+    Gaussian elimination.
     """
     sizes = lab.pick((256, 512, 1024), (128, 256, 512))
     rng = lab.rng("matrices")

@@ -202,7 +202,7 @@ def learning(lab: Lab) -> Figure:
         [
             Line(T("squared error", "平方误差"), steps, trained(True)),
             Line(T("cross-entropy", "交叉熵"), steps, trained(False)),
-            Level(T("undecided", "不偏不倚"), y=0.0),
+            Level(T("even odds", "不偏不倚"), y=0.0),
         ],
         T(
             "Under cross-entropy the slope cancels and the unit turns round at once; under "
