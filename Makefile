@@ -1,18 +1,22 @@
 # make demo   a first network, end to end          make test   the whole suite
 # make check  lint, format and types                make bench  speed beside PyTorch (if installed)
+# make test-numpy  the whole suite without native code
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-numpy check bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/fathom demo
 
 test: $(INSTALLED) check
 	$(BIN)/python -m pytest -n auto
+
+test-numpy: $(INSTALLED)
+	FATHOM_NATIVE=0 $(BIN)/python -m pytest -n auto
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

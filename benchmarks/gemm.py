@@ -27,7 +27,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import harness
 
-from fathom.compile.native import blas, calibrate
+from fathom.compile.native import blas
 from fathom.compile.native.engine import Compiler, Library
 from fathom.compile.native.gemm import Kernel, Product, generate, module, target_for
 from fathom.compile.native.text import Writer
@@ -92,23 +92,34 @@ def kernel_of(case: str) -> Kernel:
 def make_own(case: str) -> tuple[Callable[[], Any], float]:
     kernel = kernel_of(case)
     pointers = ", ".join(f"ptr {name}" for name in kernel.parameters)
-    text = calibrate.repeat("run", f"call void @own({pointers})")
+    text = repeat("run", f"call void @own({pointers})")
     return native(compiler.compile(f"{module([kernel])}\n{text}"), product(case), kernel.scratch)
 
 
 def make_blas(case: str) -> tuple[Callable[[], Any], float]:
-    p, library = product(case), blas.find()
+    library = blas.find()
     if library is None:
         raise SystemExit("NumPy's BLAS cannot be called by pointer")
-    w, names = Writer(), ("%a", "%b", "%c")
-    with w.turns(p.batch) as i:
-        places = [w.at(x, w.times(i, s), p.dtype) for x, s in zip(names, p.steps, strict=True)]
-        w.line(library.call(p, *places))
+    text = repeat("run", "call void @one(ptr %A, ptr %B, ptr %C)")
+    code = f"{library.declaration()}\n{library.text('one', product(case))}\n{text}"
+    return native(compiler.compile(code, library.symbols), product(case), 0)
+
+
+def repeat(name: str, call: str) -> str:
+    """A function that makes a call so many times."""
+    w = Writer()
+    with w.loop("%n"):
+        w.line(call)
     w.line("ret void")
-    one = "\n".join(["define void @one(ptr %a, ptr %b, ptr %c) {", "entry:", *w.lines, "}"])
-    text = calibrate.repeat("run", "call void @one(ptr %A, ptr %B, ptr %C)")
-    code = f"{library.declaration()}\n{one}\n{text}"
-    return native(compiler.compile(code, {library.symbol(): library.address()}), p, 0)
+    head = f"define void @{name}(ptr %A, ptr %B, ptr %C, ptr %scratch, i64 %n) {{"
+    return "\n".join([head, "entry:", *w.lines, "}"])
+
+
+def seconds(run: Any, addresses: Sequence[int], calls: int) -> float:
+    """Of one call among so many."""
+    start = time.perf_counter()
+    run(*addresses, calls)
+    return (time.perf_counter() - start) / calls
 
 
 def native(code: Library, p: Product, scratch: int) -> tuple[Callable[[], Any], float]:
@@ -119,7 +130,7 @@ def native(code: Library, p: Product, scratch: int) -> tuple[Callable[[], Any], 
     addresses = [array.ctypes.data + -array.ctypes.data % 64 for array in arrays]
     run = code.function("run", *[ctypes.c_void_p] * 4, ctypes.c_int64)
     calls = 1
-    while calibrate.seconds(run, addresses, calls) * calls < CALL:
+    while seconds(run, addresses, calls) * calls < CALL:
         calls *= 2
 
     def call() -> Any:

@@ -124,15 +124,57 @@ def atanh_rest2(z: Any) -> Any:
     return (atanh_rest(z) - mpf(2) / 3) / z
 
 
-def erfc_fit(k: int, cut: float) -> Fit:
-    """The tail of erfc; `cut` is the largest x whose result is above zero."""
+def erfcx_ratio(degrees: tuple[int, int], cut: str, dtype: type) -> tuple[list[float], list[float]]:
+    """N, R of exp(x²) erfc(x) = N(x) / (sqrt(pi) x N(x) + R(x)) up to `cut`, where erfc is 0.
 
-    def target(q: Any) -> Any:
-        x = k * (1 + q) / (1 - q)
-        return (x + k) * mp.exp(x * x) * mp.erfc(x)
+    The equation N - f (sqrt(pi) x N + R) = 0 is linear; it is weighted anew by the last
+    denominator (C. Sanathanan and J. Koerner, 1963) and the last errors (C. Lawson, 1961). Then
+    one coefficient after the other is rounded, and the rest make up for that. N(0) = R(0) = 0.9
+    keeps both below 1 where x is small: the result loses least there.
+    """
+    n, m = degrees
+    root, edge = mpf(float(dtype(mp.nstr(mp.sqrt(mp.pi), 25)))), (mpf(cut) - 2) / (mpf(cut) + 2)
+    count = 8 * (n + m + 2)
+    nodes = [mp.cos(mp.pi * (i + 0.5) / count) for i in range(count)]
+    middles = [(edge + 1) * (t + 1) / 2 - 1 for t in nodes]
+    points = [2 * (1 + s) / (1 - s) for s in middles]
+    values = [mp.exp(x * x) * mp.erfc(x) for x in points]
+    rows = [[*((1 - f * root * x) * x**i for i in range(n + 1)), *(-f * x**j for j in range(m + 1))]
+            for x, f in zip(points, values, strict=True)]  # fmt: skip
+    fixed = {0: mpf(float(dtype(0.9))), n + 1: mpf(float(dtype(0.9)))}
 
-    text = f"G(q) in erfc(x) = exp(-x²) G(q) / (x + {k}), q = (x - {k}) / (x + {k})"
-    return Fit(text, target, lambda q: 1 / target(q), -1, (mpf(cut) - k) / (mpf(cut) + k))
+    def solve(weights: list[Any]) -> list[Any]:
+        free = [i for i in range(n + m + 2) if i not in fixed]
+        left = mp.matrix([[w * row[i] for i in free] for row, w in zip(rows, weights, strict=True)])
+        right = mp.matrix([-w * sum(row[i] * c for i, c in fixed.items())
+                           for row, w in zip(rows, weights, strict=True)])  # fmt: skip
+        found = dict(zip(free, mp.lu_solve(left.T * left, left.T * right), strict=True)) | fixed
+        return [found[i] for i in range(n + m + 2)]
+
+    def bottoms(c: list[Any]) -> list[Any]:
+        return [root * x * mp.polyval(c[n::-1], x) + mp.polyval(c[:n:-1], x) for x in points]
+
+    best, lawson, last = mp.inf, [mpf(1)] * count, [mpf(1)] * count
+    for turn in range(30):
+        weights = [mp.sqrt(w) / (q * f) for w, q, f in zip(lawson, last, values, strict=True)]
+        c = solve(weights)
+        last = bottoms(c)
+        errors = [abs(mp.polyval(c[n::-1], x) / q / f - 1)
+                  for x, q, f in zip(points, last, values, strict=True)]  # fmt: skip
+        worst = max(errors)
+        if worst < best:
+            best, chosen, kept = worst, c, weights
+        if turn > 3:
+            lawson = [w * (e / worst + 0.02) for w, e in zip(lawson, errors, strict=True)]
+            lawson = [w * count / sum(lawson) for w in lawson]
+    print(f"ERFCX      degrees {n}, {m} error 2**{float(mp.log(best, 2)):.1f}")
+    while len(fixed) < n + m + 2:
+        i = min(set(range(n + m + 2)) - set(fixed))
+        fixed[i] = mpf(float(dtype(mp.nstr(chosen[i], 25))))
+        if len(fixed) < n + m + 2:
+            chosen = solve(kept)
+    found = [float(fixed[i]) for i in range(n + m + 2)]
+    return found[: n + 1], found[n + 1 :]
 
 
 def of_root(function: Real) -> Real:
@@ -177,7 +219,6 @@ FITS: dict[str, Fit] = {
 }  # fmt: skip
 SINGLE = {
     "ERF_TAIL_32": (erf_tail_fit(2, 4), 26.5),
-    "ERFC_32": (erfc_fit(2, 10.1), 27),
     "LOG_PLAIN": (
         Fit(
             "(log(1 + f) - f + f²/2) / f³",
@@ -191,7 +232,6 @@ SINGLE = {
 }
 DOUBLE = {
     "ERF_TAIL_64": (erf_tail_fit(3, 6), 56),
-    "ERFC_64": (erfc_fit(4, 27.3), 56),
     "LOG": (Fit("the same W for z <= 0.0295", atanh_rest, lambda z: z / 2, 1e-12, SMALL), 57),
     "POW32_LOG": (Fit("log2((1+s) / (1-s)) / s in z = s²",
                       of_root(lambda s: mp.log((1 + s) / (1 - s), 2) / s),
@@ -219,6 +259,12 @@ def main() -> None:
         parts.append(line(name, fit, bits, np.float32))
     for name, (fit, bits) in DOUBLE.items():
         parts.append(line(name, fit, bits, np.float64))
+    for bits, degrees, cut, dtype in ((32, (4, 4), "10.25", np.float32),
+                                      (64, (10, 9), "27.4", np.float64)):  # fmt: skip
+        for name, numbers in zip("NR", erfcx_ratio(degrees, cut, dtype), strict=True):
+            text = "exp(x²) erfc(x) = N(x) / (sqrt(pi) x N(x) + R(x))"
+            listing = "".join(f"{c!r}, " for c in numbers)
+            parts.append(f"# {text}\nERFCX_{name}_{bits} = ({listing})\n")
     TABLES.write_text("\n".join(parts), encoding="utf-8")
     subprocess.run([sys.executable, "-m", "ruff", "format", "-q", str(TABLES)], check=False)
 

@@ -18,6 +18,7 @@ from fathom import nn
 from fathom.compile.function import native_wanted
 
 BACKENDS = ["numpy", "native"] if native_wanted() else ["numpy"]  # FATHOM_NATIVE=0: NumPy alone
+LONGEST = 100  # steps
 
 
 class Training:
@@ -53,6 +54,7 @@ class Training:
             )
             loss.backward()
             self.optimizer.step()
+            shown.append(loss.detach())
         return shown
 
     def state(self) -> dict[str, Any]:
@@ -82,12 +84,14 @@ def check_training(
     loss: Callable[..., Any] | None = None,
     optimizer: Callable[[Any], Any] | None = None,
     steps: int = 3,
+    long: int = 0,
     plans: int = 1,
     close: float = 0.0,
 ) -> Any:
     """Train twice, eager and compiled, and compare; returns the compiled step.
 
     close : relative tolerance; 0 means bit for bit (native code is always given 1e-5).
+    long : steps after which the loss is compared once more: the same bits, or 1e-4 native.
     plans : how many there may be at most.
     """
     both = []
@@ -112,6 +116,15 @@ def check_training(
         for key in before:
             alike(before[key], after[key], tolerance, f"{where}, {key}")
         assert first.state_dict() == second.state_dict(), f"{where}: random streams"
+    for _ in range(steps, min(long, LONGEST)):
+        with fathom.random.use(first):
+            wanted = eager.step()
+        with fathom.random.use(second):
+            found = compiled()
+    if long:
+        last = [float(part[-1].item()) for part in (wanted, found)]
+        near = {"rtol": 1e-4, "atol": 1e-6} if tolerance else {"rtol": 0.0}
+        np.testing.assert_allclose(last[1], last[0], **near)
     assert len(compiled.plans) <= plans, compiled.traces
     return compiled
 

@@ -37,6 +37,7 @@ class Lines(Progress):
     def on_train_begin(self, trainer: Trainer) -> None:
         self.began = time.monotonic()
         self.live = False
+        self.tell_eager(trainer)
 
 
 class Live(Callback):
@@ -51,6 +52,8 @@ class Live(Callback):
         from rich.live import Live as RichLive
 
         out = console.console(self.file)
+        if trainer.eager_because:
+            out.print(f"steps are not compiled: {trainer.eager_because}", markup=False)
         self.bar = progress.Progress(
             progress.TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             progress.BarColumn(),

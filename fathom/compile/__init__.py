@@ -5,6 +5,7 @@ import types
 from typing import Any
 
 from fathom.compile.function import Compiled, RetraceWarning, compile
+from fathom.compile.observe import EagerWarning
 from fathom.compile.plan import Plan, Step, Value
 from fathom.compile.traced import TraceError
 
@@ -18,4 +19,13 @@ class _Package(types.ModuleType):
 
 sys.modules[__name__].__class__ = _Package
 
-__all__ = ["Compiled", "Plan", "RetraceWarning", "Step", "TraceError", "Value", "compile"]
+__all__ = [
+    "Compiled",
+    "EagerWarning",
+    "Plan",
+    "RetraceWarning",
+    "Step",
+    "TraceError",
+    "Value",
+    "compile",
+]

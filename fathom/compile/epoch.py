@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fathom.compile import observe
 from fathom.compile.trees import leaves_of, mapped
 from fathom.engine.errors import ArgumentError, ShapeError
 from fathom.engine.tensor import Tensor
@@ -33,9 +34,11 @@ def run(compiled: Compiled, data: tuple[Any, ...], batch_size: int, order: Any) 
 
     while done < count:
         at = done * batch_size
-        entry = compiled.entry(*batch(at))
-        turns = entry.turns_to_come(count - done)
-        if turns < 2:
+        entry = None
+        if not observe.on_function(compiled.eager, batch(at), {}):
+            entry = compiled.entry(*batch(at))
+        turns = 0 if entry is None else entry.turns_to_come(count - done)
+        if entry is None or turns < 2:
             found.append(_each(compiled(*batch(at))))
             done += 1
             continue
@@ -79,7 +82,9 @@ def _native(entry: Entry, count: int, order: Any, arrays: list[Any]) -> tuple[An
     for kept in program.kept.values():
         kept.ready()
     numbers = entry.book.turns(entry.texts, count, plan.counters)
+    program.draws.ready(count)
     results, made = turns.run(program.table, numbers, count, order, arrays, plan.counters)
+    program.draws.back(count - made)
     program.forget_arguments()
     stamp([t for t, _ in plan.writes if isinstance(t, Tensor)], entry.site)
     for (tensor, _), (_, left) in zip(plan.gradients, program.plan.gradients, strict=True):

@@ -8,19 +8,21 @@ brings about the effects: new values of parameters and buffers, gradients, count
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from fathom.compile import numpy_backend
+from fathom.compile import numpy_backend, observe
 from fathom.compile.adopted import AbsentGradient
-from fathom.compile.guards import Captured, put
-from fathom.compile.overlap import apart
+from fathom.compile.blanks import Blanks
+from fathom.compile.guards import GONE, MISS, Captured, put
 from fathom.compile.passes import optimize
 from fathom.compile.plan import Plan, Value
 from fathom.compile.trace import Tracer
@@ -28,15 +30,12 @@ from fathom.compile.traced import Traced, TraceError
 from fathom.compile.trees import Place, flatten, holds_stand_ins, outputs, rebuild, stand_in
 from fathom.engine.errors import ArgumentError, FathomWarning
 from fathom.engine.modes import MODE
-from fathom.engine.tensor import Tensor, mark_written, user_site
+from fathom.engine.tensor import Removable, Tensor, mark_written, user_site
 
 BACKENDS = ("auto", "numpy", "native")
 MANY = 8  # plans after which a warning tells what changes from call to call
 MOST = 64  # plans that are kept
 SMALL = 1 << 12  # elements of a captured array that is compared by its contents
-
-
-GONE = (LookupError, AttributeError, ValueError)  # what a guard looks at is not there any more
 
 
 class RetraceWarning(FathomWarning):
@@ -55,7 +54,8 @@ def compile(
     anew. Raises `TraceError` where Python asks for a value (`if loss > 1`, `.item()`, `print`).
 
     Attributes of the result: `plans` (the latest last), `plan` (the latest), `eager` (the
-    function itself).
+    function itself), `observed` (the variants for `doctor.record`, which works as without a
+    plan). Other hooks on modules make a call eager; a warning says so once.
 
     >>> import fathom
     >>> w = fathom.nn.Parameter([1.0, 2.0])
@@ -87,7 +87,9 @@ class Compiled:
         self.backend = backend
         self.plans: list[Plan] = []
         self.traces: list[str] = []  # why each plan was made
+        self.observed: dict[Any, Any] = {}  # by what is watched: the variant that puts it out
         self._entries: dict[Any, list[Entry]] = {}
+        self._quick: Any = None  # the plan that ran last, with all its tests: native.call
         functools.update_wrapper(self, function, updated=())
 
     @property
@@ -103,6 +105,10 @@ class Compiled:
         return runs_native(self.backend)
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
+        if self._quick is not None and not keywords:
+            found = self._quick(args)
+            if found is not MISS:
+                return found
         mode = MODE.get()
         if mode.special is not None:  # inside another trace, a transform, or under watch
             return self.eager(*args, **keywords)
@@ -115,8 +121,20 @@ class Compiled:
                     held = entry.holds()
                 except GONE:
                     held = False
-                if held:
+                if held and (entry.hooks.changes == Removable.changes or self._unwatched(entry)):
+                    self._quick = entry.quick(key)
                     return entry.run(leaves)
+        return self._first(key, leaves, args, keywords)
+
+    def _unwatched(self, entry: Entry) -> bool:
+        """Whether no hook is there that a plan would pass by."""
+        return entry.hooks.same()
+
+    def _first(self, key: Any, leaves: list[Any], args: Any, keywords: Any) -> Any:
+        """A call that no plan fits: watched, or the first of its kind."""
+        hooks = observe.on_function(self.eager, args, keywords)
+        if hooks:
+            return observe.run(self, hooks, args, keywords)
         return self.trace(key, args, keywords).run(leaves)
 
     def epoch(self, *data: Any, batch_size: int, order: Any = None) -> Any:
@@ -143,14 +161,16 @@ class Compiled:
         """The plan for these arguments, made if there is none."""
         leaves: list[Any] = []
         key = (flatten(args, leaves), (), MODE.get().grad)
-        found = next((e for e in self._entries.get(key, ()) if e.holds()), None)
+        known = self._entries.get(key, ())
+        found = next((e for e in known if e.holds() and e.hooks.same_on_leaves()), None)
         return self.trace(key, args, {}) if found is None else found
 
     def trace(self, key: Any, args: Any, keywords: Any) -> Entry:
         """Make the plan for arguments that no plan fits."""
         known = self._entries.get(key, [])
         reason = self._reason(key, known)
-        entry = Entry(self.eager, args, keywords, self.backend)
+        with _uncollected():
+            entry = Entry(self.eager, args, keywords, self.backend)
         self._entries.setdefault(key, known).insert(0, entry)
         self.plans.append(entry.plan)
         self.traces.append(reason)
@@ -166,12 +186,12 @@ class Compiled:
 
     def _reason(self, key: Any, known: list[Entry]) -> str:
         if known:
-            return "guards failed: " + ", ".join(known[0].failed())
+            return "guards failed: " + (", ".join(known[0].failed()) or "hooks on parameters")
         return f"new arguments {key[0]}" if self._entries else "first call"
 
     def _forget(self) -> None:
         """Drop the oldest plan."""
-        oldest = self.plans.pop(0)
+        oldest, self._quick = self.plans.pop(0), None
         for key, entries in list(self._entries.items()):
             entries[:] = [e for e in entries if e.plan is not oldest]
             if not entries:
@@ -224,7 +244,9 @@ class Entry:
             if id(array) not in tracer.arrays and array.size <= SMALL:
                 tracer.seen(array)
         self.plan.guards = list(tracer.book.guards)
+        self.hooks = observe.Hooks(captured.modules, (h.tensor for h in tracer.adopted.values()))
         tracer.examples.clear()  # they are as large as everything computed
+        tracer.blanks = Blanks()
         return tracer
 
     def _bind(self, tracer: Tracer, backend: str) -> None:
@@ -233,7 +255,6 @@ class Entry:
         inputs = plan.inputs()
         scalars = [v for v in inputs if v.kind == "scalar"]
         self.book, self.texts = book, [v.origin.text for v in scalars]
-        self.scalars = book.function(self.texts)
         self.holds = book.guard(plan.guards)
         self.places = [
             {"argument": 0, "state": 1, "gradient": 2, "array": 3, "scalar": 4}[v.kind]
@@ -242,20 +263,27 @@ class Entry:
         order = {v: i for i, v in enumerate(scalars)}
         self.origins: list[Any] = [order[v] if v.kind == "scalar" else v.origin for v in inputs]
         self.native = runs_native(backend)
+        self._quick: Any = MISS
         if self.native:
-            from fathom.compile.native.call import make
-            from fathom.compile.native.program import Program
+            from fathom.compile.native import saved
+            from fathom.compile.native.call import Caller
 
-            self.program = plan.native = Program(plan)
+            self.program = plan.native = saved.program(plan)
             alone = not self.changed and self.tree.__class__ is Place and self.tree.tensor
-            self.run = make(self.program, plan, self.scalars, self.rebuilt, self.site, alone)
-            if any(v.kind == "argument" for v in inputs) and self.program.home:
-                self.run = apart(self.run, [t for t, _ in plan.writes])
+            self.caller = Caller(self.program, plan, book)
+            self.run = self.caller.call(self.texts, self.rebuilt, self.site, alone)
             self.turns: Any = None  # of `epoch`, made when it is first called
         else:
             self.run = self._run
+            self.scalars = book.function(self.texts)
             self.run_plan = numpy_backend.program(plan).function()
             self.copies = numpy_backend.copies(plan)
+
+    def quick(self, key: Any) -> Any:
+        """Tests and call in one, for arguments of that key; made when it is first asked for."""
+        if self._quick is MISS:
+            self._quick = self.caller.quick(key, self.hooks) if self.native else None
+        return self._quick
 
     def failed(self) -> list[str]:
         """The guards that do not hold now."""
@@ -347,6 +375,18 @@ def _changes(captured: Captured, tracer: Tracer, values: list[Value]) -> list[An
             found.append((holder, key, outputs(now, tracer, values, history=True)))
         captured.put_back(holder, key, before)
     return found
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No search for garbage meanwhile: a trace makes many objects and keeps nearly all of them."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def runs_native(backend: str) -> bool:

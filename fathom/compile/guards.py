@@ -20,6 +20,8 @@ from fathom.engine.tensor import Tensor
 PLAIN = (bool, int, float, str, type(None), np.generic)
 REGISTRIES = ("_parameters", "_buffers", "_modules")
 DEEP = 3  # objects in objects
+GONE = (LookupError, AttributeError, ValueError)  # what a guard looks at is not there any more
+MISS = object()  # of a call that could not be made at once
 
 
 def same_text(name: str, value: Any, book: ScalarBook) -> str:
@@ -140,6 +142,15 @@ class Captured:
             for name in sorted(self._names & vars(value).keys()):
                 kind = type(value).__name__
                 self.value(vars(value), kind, f"[{name!r}]", vars(value)[name], depth + 1)
+            self.of_class(value)
+
+    def of_class(self, value: Any) -> None:
+        """Plain attributes that an object of the user's has from its class."""
+        if not _ours(type(value)):
+            for name in sorted(self._names - vars(value).keys()):
+                held = getattr(type(value), name, self)
+                if isinstance(held, PLAIN):
+                    self.value(value, type(value).__name__, f".{name}", held)
 
     def module(self, root: Any) -> None:
         """All of a module and of those below it."""
@@ -162,6 +173,7 @@ class Captured:
                 self.book.guards[count] = None
             if not _ours(type(module)):
                 self.follow(type(module).forward)
+                self.of_class(module)
 
     # -- what the trace has changed -----------------------------------------------------------
 

@@ -6,6 +6,7 @@ forward pass. It is traced on stand-ins, and its steps take the place of the one
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,8 @@ from fathom.ops.formula import Plan as FormulaPlan
 
 RULES: dict[str, Callable[..., Any]] = {}
 CHECKS: dict[str, Callable[..., Any]] = {}  # of NumPy code that only checks its argument
+MANY = 1 << 22  # comparisons that are not worth a search
+HOSTS: dict[str, Callable[..., Any]] = {}  # of other NumPy code that `on_arrays` runs
 
 
 def rule(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -40,6 +43,16 @@ def check(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
         CHECKS[name] = function
+        return function
+
+    return declare
+
+
+def host(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare what NumPy code that `on_arrays` runs does, in operations."""
+
+    def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+        HOSTS[name] = function
         return function
 
     return declare
@@ -73,7 +86,33 @@ def lower(plan: Plan) -> Plan:
         plan.guards, plan.name, plan.notes,
     )  # fmt: skip
     rewire(lowered, new)
+    _squeeze(lowered)
     return lowered
+
+
+def _squeeze(plan: Plan) -> None:
+    """A reduction that keeps its axes, only for them to be taken away, does not keep them.
+
+    So the gradient of a bias is a value of its own, and not another one's memory.
+    """
+    users: dict[Value, list[Step]] = {}
+    for step in plan.steps:
+        for v in step.inputs():
+            users.setdefault(v, []).append(step)
+    kept, gone = set(plan.results()), set()
+    for step in plan.steps:
+        axes = step.params.get("axis")
+        if step.params.get("keepdims") is not True or not isinstance(axes, tuple):
+            continue
+        after = users.get(step.out, []) if step.out not in kept else []
+        if len(after) != 1 or after[0].primitive is not TABLE["reshape"]:
+            continue
+        if after[0].out.shape == tuple(np.delete(step.out.shape, axes).tolist()):
+            step.params = {**step.params, "keepdims": False}
+            step.outs = after[0].outs
+            step.out.origin = step
+            gone.add(after[0])
+    plan.steps = [s for s in plan.steps if s not in gone]
 
 
 def _rename(step: Step, new: dict[Value, Any]) -> None:
@@ -100,7 +139,8 @@ def _expand(step: Step) -> tuple[list[Step], list[Value], Value | None] | None:
         return Traced(tracer, a)
 
     with tracer.alone(), np.errstate(all="ignore"):
-        made = write(*map(stand_in, step.args), **step.params)
+        options = step.params if step.primitive.listed else replace(step.params, stand_in)
+        made = write(*map(stand_in, step.args), **options)
         if made is None:
             return None
         truth = None
@@ -121,8 +161,8 @@ def _rule_of(step: Step) -> Callable[..., Any] | None:
     if primitive.form == "elementwise" and isinstance(primitive.forward, FormulaPlan):
         expr, names = primitive.forward.root, primitive.forward.names
         return lambda *args: _worked_out(expr, dict(zip(names, args, strict=True)))
-    if not primitive.listed and primitive.name in CHECKS:
-        return CHECKS[primitive.name]
+    if not primitive.listed:
+        return CHECKS.get(primitive.name) or HOSTS.get(primitive.name)
     known = TABLE.get(primitive.name) is primitive
     return RULES.get(primitive.name) if known else None
 
@@ -164,8 +204,8 @@ def _sum(x: Any, axis: Any, keepdims: bool = True) -> Any:
 @rule("linear")
 def _linear(x: Any, weight: Any, bias: Any) -> Any:
     rows = x.reshape((-1, x.shape[-1]))
-    out = _op("matmul")(rows, _op("permute")(weight, axes=(1, 0))) + bias
-    return out.reshape((*x.shape[:-1], weight.shape[0]))
+    out = _op("matmul")(rows, _op("permute")(weight, axes=(1, 0)))
+    return out.reshape((*x.shape[:-1], weight.shape[0])) + bias  # beside what follows it
 
 
 @rule("mean")
@@ -206,6 +246,82 @@ def _standardize(x: Any, axis: Any, eps: float) -> Any:
     return centred / _op("sqrt")(var + eps), mean, var
 
 
+@rule("x_log_x")
+def _x_log_x(x: Any) -> Any:
+    where, zero = _op("where"), x == 0.0
+    return where(zero, 0.0, x * _op("log")(where(zero, 1.0, x)))
+
+
+@rule("median")
+def _median(x: Any, axis: int, keepdims: bool) -> Any:
+    n, before = x.shape[axis], (slice(None),) * axis
+    order = _op("argsort")(x, axis=axis, descending=False)
+    last, out = (
+        _op("take_along_axis")(x, order[(*before, slice(k, k + 1))], axis=axis)
+        for k in (n - 1, (n - 1) // 2)
+    )
+    if x.dtype.kind == "f":  # a nan is sorted last
+        out = _op("where")(last != last, last, out)
+    return out if keepdims else out.reshape((*x.shape[:axis], *x.shape[axis + 1 :]))
+
+
+@host("trust")
+def _trust(w: Any, step: Any, largest: Any) -> Any:
+    """Of LAMB and LARS: the length of the weights over that of the step."""
+    size, length = (
+        _op("sqrt")(_sum(x * x, tuple(range(x.ndim)), False)).astype(np.float64) for x in (w, step)
+    )
+    fine = _op("logical_and")(size > 0.0, length > 0.0)
+    ratio = _op("minimum")(size, largest) / _op("where")(fine, length, 1.0)
+    return _op("where")(fine, ratio, 1.0)
+
+
+@host("outside")
+def _outside(corners: Any, shape: tuple[int, ...], size: int, dtype: Any) -> Any:
+    """Of DropBlock: 0 in the blocks that begin at the corners, elsewhere one number."""
+    dropped, whole = corners, [(0, 0)] * corners.ndim
+    for axis in range(2, corners.ndim):
+        parts = []
+        for i in range(size):
+            widths = (*whole[:axis], (i, size - 1 - i), *whole[axis + 1 :])
+            parts.append(_op("pad")(dropped, widths=widths, value=False))
+        dropped = functools.reduce(_op("logical_or"), parts)
+    keep = _op("logical_not")(dropped).astype(dtype)
+    share = _sum(keep, tuple(range(keep.ndim))) * (1.0 / math.prod(shape))
+    some = share > 0.0
+    return keep * _op("where")(some, 1.0 / _op("where")(some, share, 1.0), 0.0)
+
+
+def _counts(places: Any, rows: int) -> Any:
+    """How often each of the numbers below `rows` occurs."""
+    return _op("add_rows")(np.ones(places.shape), places, rows=rows)
+
+
+@host("frequency")
+def _frequency(index: Any, rows: int, dtype: Any) -> Any:
+    counts = _counts(index.reshape(-1), rows)
+    return _op("take_rows")((1.0 / _op("maximum")(counts, 1.0)).astype(dtype), index)
+
+
+@host("bag_of")
+def _bag_of(starts: Any, n: int) -> Any:
+    if n * starts.shape[0] > MANY:
+        return None
+    begun = (starts.reshape((1, -1)) <= np.arange(n).reshape(-1, 1)).astype(np.int64)
+    return _sum(begun, (1,), False) - 1
+
+
+@host("without")
+def _without(bag: Any, flat: Any, skip: int, count: int) -> Any:
+    return _op("where")(flat == skip, count, bag)
+
+
+@host("shares")
+def _shares(bag: Any, count: int, dtype: Any) -> Any:
+    counts = _counts(bag, count + 1)[:count]  # rows left out are in the last one
+    return (1.0 / _op("maximum")(counts, 1.0)).astype(dtype)
+
+
 # -- checks ----------------------------------------------------------------------------------------
 
 
@@ -228,6 +344,13 @@ def _check_labels(labels: Any, classes: int, ignore_index: int) -> Any:
 @check("check_rows")
 def _check_rows(index: Any, name: str, rows: int) -> Any:
     return index, _all(_within(index, 0, rows))
+
+
+@check("check_starts")
+def _check_starts(starts: Any, n: int) -> Any:
+    found = starts.astype(np.int64)
+    inside = _op("logical_and")(_all(found[:1] == 0), _all(found[-1:] <= n))
+    return found, _op("logical_and")(inside, _all(found[1:] >= found[:-1]))
 
 
 @check("check_classes")

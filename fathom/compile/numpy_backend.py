@@ -45,8 +45,8 @@ class _Writer:
         self.space: dict[str, Any] = {"np": np}
         self.header = ["import numpy as np"]
         self.names: dict[int, str] = {}
-        self.free: dict[tuple[Any, ...], list[str]] = {}  # memory by shape and dtype
-        self.owned: set[Value] = set()  # results of ufuncs: contiguous and nobody else's
+        self.free: dict[tuple[Any, ...], list[str]] = {}  # memory by dtype and layout
+        self.owned: set[Value] = set()  # results of ufuncs: nobody else's
 
     def write(self) -> Program:
         dying = last_uses(self.plan)
@@ -55,7 +55,7 @@ class _Writer:
             lines.append(self.line(step))
             for v in dead:
                 if v in self.owned:
-                    self.free.setdefault((v.shape, v.dtype), []).append(v.name)
+                    self.free.setdefault((v.dtype, v.shape, v.strides), []).append(v.name)
         results = ", ".join(v.name for v in self.plan.results())
         inputs = ", ".join(v.name for v in self.plan.inputs())
         tail = "," if len(self.plan.results()) == 1 else ""
@@ -81,7 +81,7 @@ class _Writer:
             dtype = forward_dtype(step)
             if dtype == out.dtype:
                 self.owned.add(out)
-                spare = self.free.get((out.shape, out.dtype))
+                spare = self.free.get((out.dtype, out.shape, out.strides))
                 space = spare.pop() if spare else None
                 if space is None and out.shape:
                     return f"np.{forward.__name__}({', '.join(args)})"

@@ -45,6 +45,8 @@ def keep_old_values(plan: Plan) -> int:
 
 def rewire(plan: Plan, new: dict[Value, Any]) -> None:
     """Put other values in the place of some, everywhere."""
+    if not new:
+        return
 
     def of(v: Any) -> Any:
         while isinstance(v, Value) and v in new:
@@ -52,9 +54,11 @@ def rewire(plan: Plan, new: dict[Value, Any]) -> None:
         return v
 
     for step in plan.steps:
-        step.args = tuple(of(a) for a in step.args)
-        step.params = replace(step.params, of)
-        step.shows = tuple(v for v in map(of, step.shows) if isinstance(v, Value))
+        step.args = tuple([of(a) for a in step.args])
+        if step.params:
+            step.params = replace(step.params, of)
+        if step.shows:
+            step.shows = tuple(v for v in map(of, step.shows) if isinstance(v, Value))
     plan.outputs = [of(v) for v in plan.outputs]
     plan.writes = [(t, of(v)) for t, v in plan.writes]
     plan.checks = [(of(v), error) for v, error in plan.checks]
@@ -78,13 +82,20 @@ def fold_identities(plan: Plan) -> int:
     """Leave out x * 1, x / 1, x - 0, reshapes and casts that change nothing, double negation."""
     new: dict[Value, Any] = {}
     for step in plan.steps:
-        args = tuple(new.get(a, a) if isinstance(a, Value) else a for a in step.args)
+        if step.primitive.name not in IDENTITIES:
+            continue
+        args = tuple([new.get(a, a) if isinstance(a, Value) else a for a in step.args])
         same = _identity(step, args)
         if same is not None and same.shape == step.out.shape and same.dtype == step.out.dtype:
             new[step.out] = same
     rewire(plan, new)
     plan.steps = [s for s in plan.steps if s.out not in new]
     return len(new)
+
+
+IDENTITIES = frozenset(
+    ("mul", "div", "sub", "reshape", "broadcast_to", "astype", "clone", "neg")
+)  # operations that may change nothing
 
 
 def _identity(step: Step, args: tuple[Any, ...]) -> Value | None:
@@ -117,8 +128,12 @@ def share(plan: Plan) -> int:
     for step in plan.steps:
         if step.effect:
             continue
-        step.args = tuple(new.get(a, a) if isinstance(a, Value) else a for a in step.args)
-        step.params = replace(step.params, lambda p: new.get(p, p) if isinstance(p, Value) else p)
+        if new:
+            step.args = tuple([new.get(a, a) if isinstance(a, Value) else a for a in step.args])
+        if new and step.params:
+            step.params = replace(
+                step.params, lambda p: new.get(p, p) if isinstance(p, Value) else p
+            )
         known = seen.setdefault(_key(step), step)
         if known is not step:
             new.update(zip(step.outs, known.outs, strict=True))
@@ -140,7 +155,8 @@ def _key(step: Step) -> Any:
             return id(part)
         return (type(part).__name__, repr(part))
 
-    return step.primitive.name, id(step.primitive), of(step.args), of(step.params)
+    args = tuple([id(a) if a.__class__ is Value else of(a) for a in step.args])
+    return id(step.primitive), args, of(step.params) if step.params else ()
 
 
 def last_uses(plan: Plan) -> list[list[Value]]:
@@ -165,13 +181,18 @@ def last_uses(plan: Plan) -> list[list[Value]]:
     return dying
 
 
+ALIASES = frozenset(("astype", "clone", "reshape", "getitem"))
+
+
 def may_alias(step: Step) -> bool:
     """Whether the result may show the memory of the first argument."""
-    return step.primitive.view or step.primitive.name in ("astype", "clone", "reshape", "getitem")
+    return step.primitive.view or step.primitive.name in ALIASES
 
 
 def sources(step: Step) -> set[Value]:
     """The arguments whose memory a result may show: by its nature, or as it was when traced."""
-    first = step.args[:1] if may_alias(step) else ()
-    every = step.args if not step.primitive.listed else first
-    return {v for v in (*every, *step.shows) if isinstance(v, Value)}
+    if not step.primitive.listed:
+        return {v for v in (*step.args, *step.shows) if isinstance(v, Value)}
+    if may_alias(step):
+        return {v for v in (*step.args[:1], *step.shows) if isinstance(v, Value)}
+    return set(step.shows)

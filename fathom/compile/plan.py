@@ -7,6 +7,7 @@ by Python before the call, or what a step computes. Effects come last: what is w
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,9 +27,11 @@ class Value:
     kind : "argument" (origin: its number), "state" (a tensor), "gradient" (the tensor whose
         `grad` it is), "array" (an ndarray, read by reference), "scalar" (a `Scalar`, worked out
         by Python), "computed" (the step that makes it).
+    strides : bytes from element to element of what the trace computed: NumPy lays a result out
+        as its arguments lie, and the order of a later sum goes by that.
     """
 
-    __slots__ = ("dtype", "kind", "name", "origin", "shape")
+    __slots__ = ("dtype", "kind", "name", "origin", "shape", "strides")
 
     def __init__(
         self, kind: str, shape: tuple[int, ...], dtype: Any, origin: Any, name: str = ""
@@ -38,6 +41,7 @@ class Value:
         self.dtype = np.dtype(dtype)
         self.origin = origin
         self.name = name
+        self.strides: tuple[int, ...] | None = None
 
     @property
     def ndim(self) -> int:
@@ -76,9 +80,17 @@ class Step:
     def out(self) -> Value:
         return self.outs[0]
 
-    def inputs(self) -> Iterator[Value]:
+    def inputs(self) -> list[Value]:
         """Every value it reads, among its arguments and inside its parameters."""
-        return (v for v in walk((self.args, self.params)) if isinstance(v, Value))
+        found = []
+        for a in self.args:
+            if a.__class__ is Value:
+                found.append(a)
+            elif a.__class__ in NESTS:
+                found += [v for v in walk(a) if isinstance(v, Value)]
+        if self.params:
+            found += [v for v in walk(self.params) if isinstance(v, Value)]
+        return found
 
     @property
     def effect(self) -> bool:
@@ -87,6 +99,10 @@ class Step:
         return not primitive.listed and (
             primitive.name == "draw" or primitive.name.startswith("check_")
         )
+
+
+LOADED = time.time()  # about when the library's source was read
+NESTS = frozenset((tuple, list, dict, slice))
 
 
 def walk(tree: Any) -> Iterator[Any]:

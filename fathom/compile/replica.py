@@ -13,7 +13,7 @@ import numpy as np
 
 from fathom.compile.native.code import ARENA, FIRST
 from fathom.compile.native.epoch import Turns, address
-from fathom.compile.native.memory import ALIGN
+from fathom.compile.native.memory import aligned
 from fathom.engine.errors import GraphError
 from fathom.engine.tensor import Tensor
 
@@ -24,26 +24,47 @@ if TYPE_CHECKING:
 def twins(pairs: list[tuple[Any, Any]]) -> dict[int, Any]:
     """Which object of a new network stands for which of the first: (model, optimizer) pairs.
 
-    Parameters and buffers go by name, an optimizer's groups and flat buffers by number.
+    Arrays go by their place among the attributes of a module (parameters, buffers, and what a
+    layer keeps besides), an optimizer's groups and flat buffers by number.
     """
     found: dict[int, Any] = {}
     for first, second in pairs:
         found[id(first)] = second
-        if hasattr(first, "named_parameters"):
-            for kind in ("named_parameters", "named_buffers"):
-                mine = dict(getattr(first, kind)())
-                for name, tensor in getattr(second, kind)():
-                    found[id(mine[name])] = tensor
+        if hasattr(first, "named_modules"):
+            others = dict(second.named_modules())
+            for name, module in first.named_modules():
+                _pair(vars(module), vars(others[name]), found)
             continue
         for a, b in zip(first.param_groups, second.param_groups, strict=True):
             found[id(a)] = b
-        for flats, others in zip(first.flats(), second.flats(), strict=True):
-            for flat, other in zip(flats, others, strict=True):
+        for mine, theirs in zip(first.flats(), second.flats(), strict=True):
+            for flat, other in zip(mine, theirs, strict=True):
                 found[id(flat)] = other
                 found[id(flat.steps)] = other.steps
                 for name, array in flat.state.items():
                     found[id(array)] = other.state[name]
     return found
+
+
+def _pair(a: Any, b: Any, found: dict[int, Any]) -> None:
+    """Note the arrays of `a` with what stands in their places in `b`."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        found[id(a)] = b
+        _pair(a.data, b.data, found)
+    elif isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        if isinstance(owner(b), np.ndarray) and owner(b).flags.c_contiguous:
+            found[id(owner(a))] = owner(b)
+    elif isinstance(a, dict) and isinstance(b, dict):
+        for key in a.keys() & b.keys():
+            _pair(a[key], b[key], found)
+    elif isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        for x, y in zip(a, b, strict=False):
+            _pair(x, y, found)
+
+
+def owner(array: Any) -> Any:
+    """The array whose memory another one shows, or itself."""
+    return array if array.base is None else array.base
 
 
 class Lane:
@@ -52,9 +73,8 @@ class Lane:
     def __init__(self, entry: Entry) -> None:
         program = entry.program
         self.turns = Turns(program)
-        self.memory = np.empty(len(program.arena) + ALIGN, np.uint8)
-        start = address(self.memory)
-        self.arena = start + (-start % ALIGN)
+        self.memory = aligned(len(program.arena))
+        self.arena = address(self.memory)
 
 
 class Replica:
@@ -66,7 +86,8 @@ class Replica:
         if entry.turns_to_come(1) < 1 or entry.program.kept_slots or moving:
             raise GraphError("only a plan that runs without Python can have replicas")
         self.entry, program = entry, entry.program
-        self.table = program.table.copy()
+        self.table, self.draws = program.table.copy(), program.draws.twin()
+        twin = {**twin, id(program.draws.table): self.draws.table}
         self.held: list[Any] = []  # what the table points to
         for n, value in enumerate(program.arrays):
             if value.kind != "argument":
@@ -82,7 +103,7 @@ class Replica:
                 raise GraphError("a parameter does not lie in memory in one piece")
             self.held.append(data)
             return address(data)
-        base = origin if origin.base is None else origin.base
+        base = owner(origin)
         other = twin.get(id(base))
         if other is None:  # the same for all
             self.held.append(origin)
@@ -95,4 +116,5 @@ class Replica:
         entry = self.entry
         numbers = entry.book.turns(entry.texts, count, self.counters, self.sources)
         self.table[ARENA] = lane.arena
+        self.draws.ready(count)
         return lane.turns.run(self.table, numbers, count, order, data, self.counters)

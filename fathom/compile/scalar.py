@@ -8,8 +8,10 @@ traced step only: it becomes a guard.
 
 from __future__ import annotations
 
+import ast
 import math
 import re
+from collections import Counter
 from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
@@ -144,6 +146,7 @@ _COMPUTE: dict[str, Any] = {
 }  # fmt: skip
 
 
+WORDS: dict[str, Any] = {"sqrt": math.sqrt, "inf": math.inf, "nan": math.nan, "np": np}
 ALIKE = "len(set(["  # a guard that counts agree, which they go on doing
 
 
@@ -162,6 +165,16 @@ class ScalarBook:
             name = self._names[id(holder)] = f"{letter}{len(self.sources)}"
             self.sources[name] = holder
         return name
+
+    def known(self, holder: Any) -> str | None:
+        """The name of an object that something was read from."""
+        return self._names.get(id(holder))
+
+    def alike(self, counts: list[int], guards: list[str]) -> bool:
+        """Whether guards see to it that all these counts are the same."""
+        owners = [n for n, h in self.sources.items() if getattr(h, "steps", None) is counts]
+        tests = (f"{n}.steps.count({n}.steps[0]) == {len(counts)}" for n in owners)
+        return any(test in guards for test in tests)
 
     def read(self, holder: Any, letter: str, access: str, value: Any) -> Any:
         """A number found at `holder` + access, e.g. `["lr"]`; other values get a guard."""
@@ -198,7 +211,7 @@ class ScalarBook:
     def lasts(self, guards: list[str], count: int, counters: Any) -> int:
         """For how many of the next `count` calls these guards hold, as far as counts decide."""
         check = compile(" and ".join(f"({g})" for g in guards) or "True", "<guards>", "eval")
-        space = {"sqrt": math.sqrt, "inf": math.inf, "nan": math.nan, "np": np, **self.sources}
+        space = {**WORDS, **self.sources}
         for i in range(count if guards else 0):
             if not eval(check, space | self._shifted(counters, i, self.sources)):  # our own text
                 return i
@@ -239,6 +252,33 @@ class ScalarBook:
 
     def _compile(self, text: str) -> Any:
         names = ", ".join(self.sources)
-        space: dict[str, Any] = {"sqrt": math.sqrt, "inf": math.inf, "nan": math.nan, "np": np}
+        space = dict(WORDS)
         exec(f"def make({names}):\n    return {text}", space)  # our own text, names bound once
         return space["make"](*self.sources.values())
+
+
+def shared(texts: list[str]) -> tuple[list[str], list[str]]:
+    """Lines that work out what occurs several times, and the texts that use their results.
+
+    >>> shared(["a[0]", "1 - a[0]", "b ** (1 - a[0])"])
+    (['part0_ = a[0]', 'part1_ = 1 - part0_'], ['part0_', 'part1_', 'b ** part1_'])
+    """
+    trees = [ast.parse(text, mode="eval").body for text in texts]
+    kinds = (ast.Subscript, ast.Attribute, ast.BinOp, ast.UnaryOp)
+    counts = Counter(ast.unparse(n) for t in trees for n in ast.walk(t) if isinstance(n, kinds))
+    names: dict[str, str] = {}
+    lines: list[str] = []
+
+    class Shorten(ast.NodeTransformer):
+        def visit(self, node: ast.AST) -> Any:
+            text = ast.unparse(node) if isinstance(node, kinds) else ""
+            if text in names:
+                return ast.Name(names[text])
+            short = self.generic_visit(node)
+            if counts[text] < 2:
+                return short
+            names[text] = f"part{len(names)}_"
+            lines.append(f"{names[text]} = {ast.unparse(short)}")
+            return ast.Name(names[text])
+
+    return lines, [ast.unparse(Shorten().visit(tree)) for tree in trees]

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from fathom.compile.adopted import AbsentGradient, Adopted, Memory
+from fathom.compile.blanks import Blanks
 from fathom.compile.by_value import operation
 from fathom.compile.plan import Plan, Step, Value, replace, walk
 from fathom.compile.scalar import Scalar, ScalarBook
@@ -39,6 +40,7 @@ class Tracer:
     def __init__(self, strict: bool = False) -> None:
         self.steps: list[Step] = []
         self.examples: dict[Value, Any] = {}
+        self.blanks = Blanks()
         self.adopted: dict[int, Adopted] = {}
         self.arrays: dict[int, tuple[Any, Traced, Value]] = {}
         self.scalars: dict[str, Value] = {}
@@ -338,16 +340,7 @@ class Tracer:
             raise asked("x[mask], whose shape depends on values,")
         examples = [self.examples.get(v, v) if isinstance(v, Value) else v for v in lifted]
         settings = replace(given, lambda p: self.examples[p] if isinstance(p, Value) else p)
-        token = MODE.set(PLAIN)
-        try:
-            with np.errstate(all="ignore"):
-                out = primitive.forward(*examples, **settings)
-        except FathomError:
-            raise
-        except (ValueError, TypeError, IndexError) as error:
-            out = retry(primitive, examples, settings, error)
-        finally:
-            MODE.reset(token)
+        out = self.worked_out(primitive, examples, settings)
         single = not isinstance(out, tuple)
         found = [out] if single else list(out)
         left = list(found.pop()) if not single and isinstance(found[-1], Extra) else None
@@ -360,6 +353,7 @@ class Tracer:
 
         def noted(array: Any) -> Traced:
             var = Value("computed", array.shape, array.dtype, step)
+            var.strides = array.strides
             step.outs += (var,)
             self.examples[var] = array
             return Traced(self, var, base)
@@ -372,6 +366,23 @@ class Tracer:
         self.steps.append(step)
         alone = single or (left is not None and len(outs) == 1)
         return (outs[0] if alone else tuple(outs)), extra
+
+    def worked_out(self, primitive: Primitive, examples: list[Any], settings: Any) -> Any:
+        """An operation on the examples: what its forward pass returns, perhaps blank still."""
+        token = MODE.set(PLAIN)
+        try:
+            with np.errstate(all="ignore"):
+                out = self.blanks.made(primitive, examples, settings)
+                if out is not None:
+                    return out
+                self.blanks.fill(examples, settings)
+                return primitive.forward(*examples, **settings)
+        except FathomError:
+            raise
+        except (ValueError, TypeError, IndexError) as error:
+            return retry(primitive, examples, settings, error)
+        finally:
+            MODE.reset(token)
 
     def host(self, function: Callable[..., Any], args: Any, params: dict[str, Any]) -> Any:
         """Note NumPy code that is run as it is at each call."""

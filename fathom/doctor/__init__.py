@@ -2,7 +2,8 @@
 
 `record` watches every module's output and the gradient that comes back to it. Probes stand on it;
 each takes a model and data, leaves both as they were, and returns a frozen result that prints as
-a table and turns into JSON with `.to_dict()`:
+a table and turns into JSON with `.to_dict()`. `Recorder` is a callback of `fit` that takes a record
+of every hundredth step, say.
 
 | probe | what it measures |
 |---|---|
@@ -49,6 +50,7 @@ from fathom.doctor.drift import (
     gradient_predictiveness,
 )
 from fathom.doctor.flow import GradientFlow, gradient_flow
+from fathom.doctor.recorder import Recorder
 from fathom.doctor.recording import Record, Seen, record
 from fathom.doctor.running import untouched
 from fathom.doctor.shift import ShiftResponse, shift_response
@@ -76,6 +78,7 @@ __all__ = [
     "Predictiveness",
     "RankCollapse",
     "Record",
+    "Recorder",
     "Result",
     "Saturation",
     "Seen",

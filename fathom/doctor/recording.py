@@ -135,7 +135,34 @@ class Record(Mapping[str, Seen]):
                 self._note(path, module, given, output if replaced is None else replaced)
             return replaced
 
+        note.watcher = self  # type: ignore[attr-defined]  # so that plans serve it
         return note
+
+    # -- in a compiled step (see `compile.observe`) ----------------------------------------
+
+    def key(self) -> Any:
+        """What is kept; None where Python has to change values on their way."""
+        return None if self._replacements else (self._with_inputs, tuple(self._chosen.items()))
+
+    @contextmanager
+    def draft(self) -> Iterator[list[Seen]]:
+        """Note what happens inside in a list of its own, calls counted from 1."""
+        kept = self._seen, self._calls, self._on_tensors
+        self._seen, self._calls, self._on_tensors = {}, {}, []
+        found: list[Seen] = []
+        try:
+            yield found
+            found.extend(self._seen.values())
+        finally:
+            self._seen, self._calls, self._on_tensors = kept
+
+    def take(self, found: list[Seen]) -> None:
+        """Take in the calls of a compiled step."""
+        for seen in found:
+            name = seen.name.partition("#")[0]
+            call = self._calls[name] = self._calls.get(name, 0) + 1
+            seen.name = name if call == 1 else f"{name}#{call}"
+            self._seen[seen.name] = seen
 
     def _replaced(self, name: str, call: int, output: Any) -> Any:
         function = self._replacements.get(f"{name}#{call}") or self._replacements.get(name)
@@ -154,7 +181,7 @@ class Record(Mapping[str, Seen]):
 
 def _taker(deltas: list[Array | None], i: int) -> Callable[[Tensor], None]:
     def take(gradient: Tensor) -> None:
-        deltas[i] = gradient.value().copy()
+        deltas[i] = _copied(gradient)
 
     return take
 
@@ -166,7 +193,7 @@ def _remove(hooks: list[Removable]) -> None:
 
 
 def _copied(value: Any) -> Any:
-    return value.value().copy() if isinstance(value, Tensor) else value
+    return value.storage().copy() if isinstance(value, Tensor) else value
 
 
 def _is_array(value: Any) -> bool:
@@ -227,6 +254,10 @@ def record(
 
     Nothing is left behind: weights, modes and buffers are not touched, no random number is
     drawn, training is bitwise the same, and all hooks go when the block ends, however it ends.
+
+    A step of `fathom.compile` (and of `fit`) inside the block runs as a plan of its own, with
+    what is recorded as further results: the same up to rounding, and bitwise without native
+    code. With `replace` it runs as it is.
 
     >>> import fathom
     >>> from fathom import nn

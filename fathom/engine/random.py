@@ -37,11 +37,11 @@ class Stream:
     True
     """
 
-    def __init__(self, seed: int, name: str) -> None:
-        digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
+    def __init__(self, key: NDArray[np.uint64], name: str) -> None:
+        self.key = key
         self.name = name
         self.index = 0
-        self._philox = np.random.Philox(key=np.frombuffer(digest, np.uint64))
+        self._philox = np.random.Philox(key=key)
         self._generator = np.random.Generator(self._philox)
         self._start: Any = dict(self._philox.state)  # before anything was drawn
 
@@ -111,7 +111,8 @@ class Random:
     def stream(self, name: str) -> Stream:
         """The stream of that name, made at its first use."""
         if name not in self._streams:
-            self._streams[name] = Stream(self.seed, name)
+            digest = hashlib.blake2b(f"{self.seed}/{name}".encode(), digest_size=16).digest()
+            self._streams[name] = Stream(np.frombuffer(digest, np.uint64), name)
         return self._streams[name]
 
     def streams(self) -> dict[Stream, int]:

@@ -473,14 +473,18 @@ def warn_once(kind: type[Warning], message: str) -> None:
 class Removable:
     """A handle on a hook: `.remove()` takes it away; also works in a `with` block."""
 
+    changes = 0  # hooks that have come or gone so far: compiled functions look when it moves
+
     def __init__(self, hooks: list[Any], hook: Any) -> None:
         self._hooks = hooks
         self._hook = hook
         hooks.append(hook)
+        Removable.changes += 1
 
     def remove(self) -> None:
         if self._hook in self._hooks:
             self._hooks.remove(self._hook)
+            Removable.changes += 1
 
     def __enter__(self) -> Removable:
         return self

@@ -105,6 +105,7 @@ def _masked(scores: Any, mask: Any, causal: bool) -> tuple[Any, Any]:
     """Scores with -inf where nothing may be attended, and the rows where all is forbidden."""
     if causal:
         allowed: Any = np.tri(*scores.shape[-2:], dtype=bool)
+        allowed.flags.writeable = False  # compiled code relies on it
     elif mask is None:
         return scores, None
     else:

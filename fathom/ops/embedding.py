@@ -200,12 +200,14 @@ def embedding_bag(
     if max_norm is not None and tracing() is not None:
         _shorten(table, index, max_norm, norm_type)
         max_norm = None
-    given = (None if v is None else operand(v) for v in (offsets, per_sample_weights))
-    return by_value(
-        _sums_of_bags, index, table, *given, max_norm=max_norm, norm_type=norm_type,
-        scale_grad_by_freq=scale_grad_by_freq, mode=mode, include_last=include_last_offset,
-        padding_idx=padding_idx,
-    )  # fmt: skip
+    given: Any = [None if v is None else operand(v) for v in (offsets, per_sample_weights)]
+    options: dict[str, Any] = {
+        "max_norm": max_norm, "norm_type": norm_type, "scale_grad_by_freq": scale_grad_by_freq,
+        "mode": mode, "include_last": include_last_offset, "padding_idx": padding_idx,
+    }  # fmt: skip
+    if mode == "max" or include_last_offset:
+        return by_value(_sums_of_bags, index, table, *given, **options)
+    return _sums_of_bags(index, table, *given, **options)
 
 
 def _sums_of_bags(
@@ -213,8 +215,7 @@ def _sums_of_bags(
     norm_type: float, scale_grad_by_freq: bool, mode: str, include_last: bool,
     padding_idx: int | None,
 ) -> Any:  # fmt: skip
-    index = raw(index)
-    flat, starts = _bags(index, offsets, include_last)
+    flat, bag, count = _bags(index, offsets, include_last)
     rows: Any = embedding(flat, table, None, max_norm, norm_type, scale_grad_by_freq)
     if per_sample_weights is not None:
         if mode != "sum":
@@ -227,40 +228,63 @@ def _sums_of_bags(
                 f"embedding_bag: per_sample_weights {weights.shape} and input {index.shape} must "
                 "have one shape"
             )
-        rows = rows * reshape(weights, (-1, 1))
-    bag = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        rows = rows * reshape(weights, (-1, 1))[: flat.shape[0]]
     skip = _padding_row("embedding_bag", padding_idx, table.shape[0])
     if skip is not None:
-        keep = np.flatnonzero(flat != skip)
-        rows, bag = rows[keep], bag[keep]
+        bag = on_arrays(_without, bag, flat, skip=skip, count=count)
     if mode == "max":
-        return _largest(rows, bag, len(starts) - 1)
-    out: Any = apply(TABLE["add_rows"], rows, bag, rows=len(starts) - 1)
+        return _largest(rows, bag, count)
+    out: Any = apply(TABLE["add_rows"], rows, bag, rows=count + (skip is not None))
+    out = out if skip is None else out[:count]
     if mode == "sum":
         return out
-    counts = np.maximum(np.bincount(bag, minlength=len(starts) - 1), 1)
-    return out * (1.0 / counts).astype(table.dtype)[:, None]
+    return out * on_arrays(_shares, bag, count=count, dtype=table.dtype)[:, None]
 
 
-def _bags(index: Any, offsets: Any, include_last: bool) -> tuple[Any, Any]:
-    """All row numbers in one line, and where each bag begins (and the last ends)."""
+def _without(bag: Any, flat: Any, skip: int, count: int) -> Any:
+    """The bag of each row; rows `skip` go into one more, behind all others."""
+    return np.where(flat == skip, count, bag)
+
+
+def _shares(bag: Any, count: int, dtype: Any) -> Any:
+    """1 / how many rows each bag has."""
+    counts = np.bincount(bag, minlength=count)[:count]
+    return (1.0 / np.maximum(counts, 1)).astype(dtype)
+
+
+def _bags(index: Any, offsets: Any, include_last: bool) -> tuple[Any, Any, int]:
+    """All row numbers in one line, the bag of each, and how many bags there are."""
     if index.ndim == 2:
         if offsets is not None:
             raise ArgumentError("embedding_bag: offsets go with an input of one axis")
-        n = index.shape[1]
-        return index.reshape(-1), np.arange(index.shape[0] + 1) * n
+        bags, n = index.shape
+        return reshape(index, -1), np.repeat(np.arange(bags), n), bags
     need_axes("embedding_bag", "the input", index, (1,), "(n,) or (bags, n)")
     if offsets is None:
         raise ArgumentError("embedding_bag: an input of one axis needs offsets")
-    starts = np.asarray(raw(operand(offsets))).astype(np.int64)
-    if not include_last:
-        starts = np.append(starts, len(index))
-    if starts[0] != 0 or (np.diff(starts) < 0).any() or starts[-1] > len(index):
+    n = index.shape[0]
+    if include_last:  # how many rows there are goes by values
+        ends = _check_starts(raw(operand(offsets)), n)
+        offsets, n = ends[:-1], int(ends[-1])
+        index = raw(index)[:n]
+    starts: Any = on_arrays(_check_starts, offsets, n=n)
+    return index, on_arrays(_bag_of, starts, n=n), starts.shape[0]
+
+
+def _check_starts(starts: Any, n: int) -> Any:
+    """Where bags begin among n rows, as whole numbers."""
+    found = np.append(np.asarray(starts).astype(np.int64), n)
+    if found[0] != 0 or (np.diff(found) < 0).any():
         raise ArgumentError(
-            f"embedding_bag: offsets must rise from 0 to at most {len(index)}; received "
-            f"{starts.tolist()}"
+            f"embedding_bag: offsets must rise from 0 to at most {n}; received "
+            f"{found[:-1].tolist()}"
         )
-    return index[: starts[-1]], starts
+    return found[:-1]
+
+
+def _bag_of(starts: Any, n: int) -> Any:
+    """The number of the bag that each of n rows lies in: the last that begins there or before."""
+    return np.searchsorted(starts, np.arange(n), side="right") - 1
 
 
 def _largest(rows: Any, bag: Any, count: int) -> Any:

@@ -464,7 +464,8 @@ def pick_along(x: Any, index: Any, axis: int, keepdims: bool) -> tuple[Any, Any]
     if not keepdims and index.shape[axis] == 1:
         rest = (*index.shape[:axis], *index.shape[axis + 1 :])
         values, index = reshape(values, rest), reshape(index, rest)
-    if isinstance(values, Tensor) and not isinstance(index, Tensor):
+    array = not isinstance(index, Tensor) or index.traced
+    if isinstance(values, Tensor) and not values.traced and array:
         index = Tensor(index)
     return values, index
 

@@ -1,43 +1,52 @@
-"""The training step as a plan: when it is safe, what it computes, and what to do when it fails."""
+"""Training steps and forward passes as plans: when that is safe, when worth it, and if it fails."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal
 
-from fathom.compile import TraceError
-from fathom.compile.function import Compiled
+from fathom.compile import EagerWarning, TraceError
+from fathom.compile.function import MANY, Compiled
+from fathom.compile.observe import on_modules
 from fathom.engine.errors import DivergedError
 from fathom.engine.modes import MODE
-from fathom.engine.tensor import Array, Tensor
+from fathom.engine.tensor import Array, Tensor, warn_once
 from fathom.nn.module import Module
 
 if TYPE_CHECKING:
     from fathom.train.trainer import Trainer
 
-WORTH = 16  # batches in an epoch from which the time to compile is soon won back
+Wanted = bool | Literal["auto"]
+WORTH = 16  # batches (of an epoch, or of one shape) from which the time to compile is won back
 
 
-def obstacle(trainer: Trainer, wanted: bool) -> str:
-    """Why the steps of a run are not compiled; "" if they are.
+def obstacle(model: Module, wanted: bool, *others: Any) -> str:
+    """Why what is done with a model is not compiled; "" if it is.
 
     What only runs Fathom's own code can be replayed. A module, loss or penalty of the user's own
     may do more than compute (count, print, decide), so it is compiled only if the user says so.
+    Hooks of `doctor.record` are served by plans, others are not.
     """
-    if trainer.optimizer.needs_closure:
-        return f"{type(trainer.optimizer).__name__} evaluates the loss itself"
-    if trainer.accumulate > 1:
-        return "gradients are accumulated over several batches"
-    if any(m._hooks or m._pre_hooks or m._backward_hooks for m in trainer.model.modules()):
+    if any(not hasattr(hook, "watcher") for hook in on_modules(model.modules())):
         return "a module has hooks"
     if MODE.get().special is not None:
         return "operations are watched"
     if wanted:
         return ""
-    for part in (*trainer.model.modules(), trainer.loss, trainer.penalty, trainer.optimizer):
+    for part in (*model.modules(), *others):
         if part is not None and not _ours(part):
             kind = getattr(part, "__name__", type(part).__name__)
-            return f"{kind} is not Fathom's: fit(compile=True) if it only computes"
+            return f"{kind} is not Fathom's: compile=True if it only computes"
     return ""
+
+
+def step_obstacle(trainer: Trainer, wanted: bool) -> str:
+    """Why the steps of a run are not compiled; "" if they are."""
+    if trainer.optimizer.needs_closure:
+        return f"{type(trainer.optimizer).__name__} evaluates the loss itself"
+    if trainer.accumulate > 1:
+        return "gradients are accumulated over several batches"
+    return obstacle(trainer.model, wanted, trainer.loss, trainer.penalty, trainer.optimizer)
 
 
 def worth(trainer: Trainer, wanted: bool) -> bool:
@@ -51,6 +60,11 @@ def _ours(part: Any) -> bool:
     part = getattr(part, "__wrapped__", part)
     home = part.__module__ if callable(part) and not isinstance(part, Module) else ""
     return (home or type(part).__module__).split(".")[0] == "fathom"
+
+
+def tell_eager(what: str, reason: str) -> None:
+    """Say, once for a line of the user's, why something runs without a plan."""
+    warn_once(EagerWarning, f"{what} is not compiled: {reason}")
 
 
 class FastStep:
@@ -98,4 +112,79 @@ class FastStep:
         return "native" if self.compiled.native else "numpy"
 
 
-__all__ = ["FastStep", "obstacle", "worth"]
+class Forward:
+    """A model's outputs for batches, by a plan for each shape that comes often enough.
+
+    It is kept at its model, with its plans; copies of the model begin without.
+    """
+
+    def __init__(self, model: Module) -> None:
+        self.model = model
+        self.compiled = Compiled(self.whole)
+        self.batches: dict[Any, int] = {}  # of each shape, so far
+        self.planned: set[Any] = set()  # shapes that have a plan
+        self.failed = ""
+        self.lock = Lock()  # a plan computes in memory of its own
+
+    def whole(self, x: Any) -> Tensor:
+        """The forward pass."""
+        output: Tensor = self.model(Tensor(x))
+        return output
+
+    def expect(self, x: Array, size: int, wanted: Wanted) -> str:
+        """Count the batches to come, and choose the shapes that are compiled; or why none is."""
+        if wanted is False:
+            return ""
+        full, rest = divmod(len(x), size)
+        often = []
+        for rows, count in ((size, full), (rest, int(rest > 0))):
+            key = (rows, *x.shape[1:], x.dtype)
+            self.batches[key] = self.batches.get(key, 0) + count
+            if count and (wanted is True or self.batches[key] >= WORTH):
+                often.append(key)
+        if len(self.batches) > 64:
+            del self.batches[next(iter(self.batches))]
+        if not often:
+            return ""
+        reason = self.failed or obstacle(self.model, wanted is True)
+        if not reason:
+            self.planned.update(often[: MANY - 1 - len(self.planned)])
+        return reason
+
+    def __call__(self, x: Array, eager: bool) -> Array:
+        """The outputs for a batch; `eager` says that no plan may be used."""
+        planned = not eager and not self.failed and (*x.shape, x.dtype) in self.planned
+        if planned and self.lock.acquire(blocking=False):
+            try:
+                found: Array = self.compiled(x).value()
+                return found
+            except (TraceError, NotImplementedError) as error:
+                self.failed = str(error).partition("\n")[0]
+                tell_eager("the forward pass", self.failed)
+            finally:
+                self.lock.release()
+        return self.whole(x).value()
+
+    def __reduce__(self) -> Any:
+        return type(None), ()
+
+
+def forward_of(model: Module) -> Forward:
+    """The forward pass of a model, with the plans it has."""
+    found = vars(model).get("_forward")
+    if not isinstance(found, Forward) or found.model is not model:
+        found = Forward(model)
+        object.__setattr__(model, "_forward", found)
+    return found
+
+
+__all__ = [
+    "FastStep",
+    "Forward",
+    "Wanted",
+    "forward_of",
+    "obstacle",
+    "step_obstacle",
+    "tell_eager",
+    "worth",
+]

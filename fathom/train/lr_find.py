@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fathom.engine import random
 from fathom.engine.errors import ArgumentError, DivergedError
-from fathom.engine.tensor import Tensor, mark_written
+from fathom.engine.tensor import mark_written
+
+if TYPE_CHECKING:
+    from fathom.train.compiled import Wanted
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,14 @@ def lr_find(
     smooth: float = 0.9,
     diverge: float = 4.0,
     seed: int = 0,
+    compile: Wanted = "auto",
 ) -> LRFind:
     """Train with a rate that grows from `start` to `end` in equal factors, and watch the loss.
 
     loss, optimizer : as in `fit`, by name with options or without.
     smooth : share of the past in the running mean of the loss (bias-corrected).
     diverge : end where the smoothed loss is above so many times its best.
+    compile : whether steps run as a compiled plan, as in `fit`; an `EagerWarning` says why not.
 
     Weights, buffers, gradients, mode and random streams are afterwards as they were.
 
@@ -86,8 +91,10 @@ def lr_find(
     from fathom.nn.named import named
     from fathom.optim import make
     from fathom.train.arguments import as_inputs, as_targets, at_least_one
+    from fathom.train.compiled import tell_eager
     from fathom.train.losses import find_loss
     from fathom.train.measure import check_outputs
+    from fathom.train.trainer import Trainer
 
     if not 0 < start < end:
         raise ArgumentError(f"lr_find: 0 < start < end is needed; received {start!r} and {end!r}")
@@ -99,7 +106,6 @@ def lr_find(
     inputs = as_inputs(model, x)
     targets = as_targets(y, inputs, loss)
     check_outputs(model, inputs, targets, loss)
-    measure = find_loss(loss, targets)
     rng = random.Random(seed)
     size = min(at_least_one(batch_size, "batch_size"), len(inputs))
     loader = DataLoader(inputs, targets, size, shuffle=True, rng=rng)
@@ -108,31 +114,29 @@ def lr_find(
     moved.check_finite = True
     if moved.needs_closure:
         raise ArgumentError(f"lr_find: {name} has no rate to search for")
+    trainer = Trainer(
+        model, loader, find_loss(loss, targets), moved, {}, None, (), 1, rng, compile=compile
+    )
+    if trainer.eager_because:
+        tell_eager("the range test", trainer.eager_because)
     lrs = np.geomspace(start, end, at_least_one(steps, "steps")).tolist()
     losses: list[float] = []
     reason = f"reached {end:g}"
     kept = _State(model)
     try:
         model.train()
-        batches = itertools.chain.from_iterable(itertools.repeat(loader))
         with random.use(rng):
-            for lr, (xb, yb) in zip(lrs, batches, strict=False):
+            for lr, (xb, yb) in zip(lrs, _endless(loader), strict=False):
                 for group in moved.param_groups:
                     group["lr"] = lr
-                moved.zero_grad()
-                value = measure(model(Tensor(xb)), Tensor(yb))
-                if not math.isfinite(value.item()):
-                    reason = "the loss was no longer finite"
-                    break
-                losses.append(float(value.item()))
+                losses.append(trainer.run_step(1, len(xb), (xb, yb, None))[0])
                 now = smoothed(losses, smooth)
                 if now[-1] > diverge * min(now) and len(losses) > 5:
                     reason = f"the loss rose to {diverge:g} times its best"
                     break
-                value.backward()
-                moved.step()
-    except DivergedError:
-        reason = "the update was no longer finite"
+    except DivergedError as error:
+        loss_itself = error.message.startswith("the loss")
+        reason = f"the {'loss' if loss_itself else 'update'} was no longer finite"
     finally:
         kept.restore()
     if len(losses) < 3:
@@ -143,6 +147,10 @@ def lr_find(
     curve = smoothed(losses, smooth)
     best, lowest = suggest_lr(lrs[: len(losses)], curve)
     return LRFind(lrs[: len(losses)], losses, curve, best, lowest, reason)
+
+
+def _endless(loader: Any) -> Iterator[Any]:
+    return itertools.chain.from_iterable(itertools.repeat(loader))
 
 
 def smoothed(values: list[float], share: float) -> list[float]:

@@ -10,6 +10,7 @@ from fathom.engine.modes import no_grad
 from fathom.engine.tensor import Array, Tensor
 from fathom.nn.module import Module
 from fathom.ops.loss import check_labels
+from fathom.train.compiled import Wanted, forward_of, tell_eager
 from fathom.train.losses import (
     BOXES,
     CLASSES,
@@ -34,14 +35,23 @@ def measure(metrics: dict[str, Metric], outputs: Array, targets: Array) -> dict[
     return {name: metric(outputs, targets) for name, metric in metrics.items()}
 
 
-def outputs_of(model: Module, x: Array, batch_size: int) -> Array:
-    """The model's outputs in eval mode, batch by batch; its mode is put back afterwards."""
+def outputs_of(model: Module, x: Array, batch_size: int, compile: Wanted = "auto") -> Array:
+    """The model's outputs in eval mode, batch by batch; its mode is put back afterwards.
+
+    compile : whether batches run as a plan: "auto" where all is Fathom's own and 16 batches of a
+        shape have come, in this call and those before.
+    """
     modes = [(m, m.training) for m in model.modules()]
     model.eval()
     try:
         with no_grad():
+            forward = forward_of(model)
+            reason = forward.expect(x, batch_size, compile)
+            if reason:
+                tell_eager("the forward pass", reason)
+            eager = compile is False or bool(reason)
             starts = range(0, len(x), batch_size)
-            parts = [model(Tensor(x[i : i + batch_size])).value() for i in starts]
+            parts = [forward(x[i : i + batch_size], eager) for i in starts]
     finally:
         for module, training in modes:
             object.__setattr__(module, "training", training)
@@ -49,9 +59,15 @@ def outputs_of(model: Module, x: Array, batch_size: int) -> Array:
 
 
 def evaluate_arrays(
-    model: Module, x: Array, y: Array, loss: Loss, metrics: dict[str, Metric], size: int = 1024
+    model: Module,
+    x: Array,
+    y: Array,
+    loss: Loss,
+    metrics: dict[str, Metric],
+    size: int = 1024,
+    compile: Wanted = "auto",
 ) -> dict[str, float]:
-    outputs = outputs_of(model, x, size)
+    outputs = outputs_of(model, x, size, compile)
     with no_grad():
         value = float(loss(Tensor(outputs), Tensor(y)).item())
     return {"loss": value, **measure(metrics, outputs, y)}
@@ -62,7 +78,7 @@ def check_outputs(model: Module, x: Array, y: Array, loss: Any) -> Array:
 
     What is checked: shapes, what the loss needs of targets and outputs, labels against outputs.
     """
-    output = outputs_of(model, x[:1], 1)
+    output = outputs_of(model, x[:1], 1, compile=False)
     entry = entry_of(loss, y)
     labels = entry is not None and entry.target == CLASSES and y.dtype.kind == "i"
     if labels and output.ndim == y.ndim + 1:

@@ -27,8 +27,8 @@ class Progress(Callback):
         file = self.file or sys.stdout
         self.began = self.shown = time.monotonic()
         self.live = file.isatty()
-        if trainer.eager_because:
-            print(f"steps are not compiled: {trainer.eager_because}", file=file, flush=True)
+        self.told = False
+        self.tell_eager(trainer)
         if not self.live:
             return
         from rich import progress
@@ -47,6 +47,13 @@ class Progress(Callback):
         )  # fmt: skip
         self.bar.start()
 
+    def tell_eager(self, trainer: Trainer) -> None:
+        """Say in one line, once, why steps are not compiled."""
+        reason = trainer.eager_because or (trainer.fast.failed if trainer.fast else "")
+        if reason and not self.told:
+            self.told = True
+            print(f"steps are not compiled: {reason}", file=self.file or sys.stdout, flush=True)
+
     def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
         if self.bar:
             self.bar.update(self.task, epoch=epoch)
@@ -57,12 +64,7 @@ class Progress(Callback):
             self.bar.update(self.task, completed=(trainer.epoch - 1) * trainer.batches + batch)
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, logs: dict[str, float]) -> None:
-        fast = trainer.fast
-        if fast is not None and fast.failed and not self.told:
-            self.told = True
-            print(
-                f"steps are not compiled: {fast.failed}", file=self.file or sys.stdout, flush=True
-            )
+        self.tell_eager(trainer)
         numbers = "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
         if self.bar:
             self.bar.update(self.task, completed=epoch * trainer.batches, numbers=numbers)

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from fathom.train.callbacks import (
     load_states,
     states,
 )
-from fathom.train.compiled import FastStep, obstacle, worth
+from fathom.train.compiled import FastStep, Wanted, step_obstacle, worth
 from fathom.train.history import History
 from fathom.train.losses import Loss, by_name, find_loss
 from fathom.train.measure import evaluate_arrays, hardened, measure
@@ -71,7 +71,7 @@ class Trainer:
         average: MovingAverage | None = None,
         augment: Augment | None = None,
         penalty: Callable[[Module], Tensor] | None = None,
-        compile: bool | Literal["auto"] = "auto",
+        compile: Wanted = "auto",
     ) -> None:
         self.model = model
         self.loader = loader
@@ -94,7 +94,7 @@ class Trainer:
         self.penalty = penalty
         wanted = compile is True
         consider = compile is not False and worth(self, wanted)
-        self.eager_because = obstacle(self, wanted) if consider else ""
+        self.eager_because = step_obstacle(self, wanted) if consider else ""
         self.fast = FastStep(self) if consider and not self.eager_because else None
         self.mass = 0.0  # rows (or their weights) whose gradients have been accumulated
         self.history = History()
@@ -136,13 +136,7 @@ class Trainer:
         total, mass, outputs, targets = 0.0, 0.0, [], []
         for batch, (x, y, w) in enumerate(self.draw(), start=1):
             share = float(len(x) if w is None else w.sum())
-            found = self.fast(x, y, w) if self.fast and self.fast.takes(x) else None
-            value, output = self.step(batch, share, (x, y, w)) if found is None else found
-            if found is not None:
-                self.check(value)
-                self.average_weights()
-                self.advance("batch")
-            self.steps += 1
+            value, output = self.run_step(batch, share, (x, y, w))
             total += value * share
             mass += share
             if self.metrics:
@@ -157,12 +151,31 @@ class Trainer:
         if self.validation is not None:
             x, y = self.validation
             with self.averaged():
-                scores = evaluate_arrays(self.model, x, y, self.plain_loss, self.metrics)
+                scores = evaluate_arrays(
+                    self.model, x, y, self.plain_loss, self.metrics, compile=self.compiles
+                )
             logs |= {f"val_{name}": value for name, value in scores.items()}
         if self.schedule is not None:
             logs["lr"] = self.schedule.get_last_lr()[0]
             self.advance("epoch", logs)
         return logs
+
+    @property
+    def compiles(self) -> bool:
+        """Whether steps run as plans; validation then does, too."""
+        return self.fast is not None and not self.fast.failed
+
+    def run_step(self, batch: int, share: float, rows: Batch) -> tuple[float, Array]:
+        """One step, as a plan where that can be; the loss and what the model put out."""
+        found = self.fast(*rows) if self.fast and self.fast.takes(rows[0]) else None
+        if found is None:
+            found = self.step(batch, share, rows)
+        else:
+            self.check(found[0])
+            self.average_weights()
+            self.advance("batch")
+        self.steps += 1
+        return found
 
     def step(self, batch: int, share: float, rows: Batch) -> tuple[float, Array]:
         """One step as it reads; the loss and what the model put out."""

@@ -1,4 +1,11 @@
-"""The BLAS that is already in the process (NumPy's), called by pointer from native code."""
+"""The BLAS that is already in the process (NumPy's), called by pointer from native code.
+
+Generated kernels make the products of plans. OpenBLAS takes 1.04 to 9 times as long for those of
+networks and is at most 3 % quicker, for squares of 2,048 (`benchmarks/gemm.py`, one core of an
+AMD EPYC with AVX-512); so nothing is measured when a plan is made. Where that is different (a
+vendor's library that knows more of its processor), `$FATHOM_BLAS=1` leaves plain products to
+BLAS. The two ways round differently in the last bits.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
+from fathom.compile.native.text import Writer
 from fathom.compile.native.tiling import Product
 from fathom.engine.errors import ArgumentError
 
@@ -69,6 +76,11 @@ class Gemm:
     def address(self, dtype: str = "float") -> int:
         return self.addresses[f"{LETTERS[dtype]}gemm"]
 
+    @property
+    def symbols(self) -> dict[str, int]:
+        """What the linker has to know."""
+        return {self.symbol(t): self.address(t) for t in LETTERS}
+
     def declaration(self, dtype: str = "float") -> str:
         """The IR declaration of the product under its `symbol`."""
         i, pointer = f"i{self.bits}", f"ptr, i{self.bits}"
@@ -94,6 +106,16 @@ class Gemm:
             f"{i} {p.m}, {i} {p.n}, {i} {p.k}, {t} 1.0, ptr {a}, {i} {lda}, "
             f"ptr {b}, {i} {ldb}, {t} {float(p.accumulate)}, ptr {c}, {i} {p.c})"
         )
+
+    def text(self, name: str, p: Product) -> str:
+        """A function `void name(ptr A, ptr B, ptr C)` that makes all products of a batch."""
+        w, names = Writer(), ("%A", "%B", "%C")
+        with w.turns(p.batch) as i:
+            at = [w.at(x, w.times(i, s), p.dtype) for x, s in zip(names, p.steps, strict=True)]
+            w.line(self.call(p, *at))
+        w.line("ret void")
+        head = f"define void @{name}(ptr %A, ptr %B, ptr %C) {{\nentry:"
+        return "\n".join([head, *w.lines, "}", ""])
 
 
 def stored(strides: tuple[int, int], rows: int, columns: int) -> tuple[int, int] | None:
@@ -130,8 +152,25 @@ def find() -> Gemm | None:
     return None
 
 
+def chosen(threads: int) -> Gemm | None:
+    """The BLAS that is to make the products of plans; None: kernels are generated.
+
+    Both would fight for the cores if BLAS had other threads than Fathom, which has `threads`: it
+    is taken if it has as many, or only one; products are then cut for Fathom's own.
+
+    Raises `ArgumentError` for an unknown `$FATHOM_BLAS`.
+    """
+    wish = os.environ.get("FATHOM_BLAS", "0")
+    if wish not in ("0", "1", ""):
+        raise ArgumentError(f"FATHOM_BLAS={wish!r}: it may be 0 or 1", fix="unset it")
+    library = find() if wish == "1" else None
+    return library if library is not None and library.threads in (1, threads) else None
+
+
 def candidates() -> Iterator[Gemm]:
     """Every BLAS in the process whose products have a name we know, NumPy's first."""
+    from threadpoolctl import ThreadpoolController  # not at every start
+
     home = Path(np.__file__).parent
     homes = tuple(str(folder) for folder in (home, home.with_name("numpy.libs")))
     pools = [pool for pool in ThreadpoolController().lib_controllers if pool.user_api == "blas"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fathom.compile.native import custom
+from fathom.compile.native import blas, custom
 from fathom.compile.native.elements import TYPES
 from fathom.compile.native.gemm import generate
 from fathom.compile.native.kernel import Group, Kernel, Operand, is_reduction
@@ -58,6 +58,7 @@ class Code:
         self.kernels: dict[str, str] = {}  # text of a kernel without its name -> name
         self.functions: set[tuple[str, str]] = set()
         self.declarations: set[str] = set()
+        self.symbols: dict[str, int] = {}  # addresses of functions from elsewhere
         self.forks = False
         self._scratches: dict[str, int] = {}
         self._count = 0
@@ -228,7 +229,9 @@ class Code:
                 m, n, k, pair(spots[0].steps), pair(spots[1].steps), n, TYPES[out.dtype.name],
                 False, size, (*inner, m * n),
             )  # fmt: skip
-            cuts = _cuts(product, self.threads)
+            library = blas.chosen(self.threads)
+            alone = library is not None and library.threads > 1 and blas.takes(product)
+            cuts = _cuts(product, 1 if alone else self.threads)
             lines += self.parallel([
                 self._multiply(step, cut, tuple(map(sum, zip(offsets, shift, strict=True))), i)
                 for i, (cut, shift) in enumerate(cuts)
@@ -241,10 +244,8 @@ class Code:
         known = self.kernels.get(key)
         if known is None:
             known = self.kernels[key] = f"product{len(self.kernels)}"
-            kernel = generate(product, known)
-            self.texts.append(kernel.text.replace("define void", "define internal void"))
-            self.declarations |= set(kernel.declarations)
-            self._scratches[known] = kernel.scratch
+            text, self._scratches[known] = self._kernel(product, known)
+            self.texts.append(text.replace("define void", "define internal void"))
         values = (*step.args, step.out)
         addresses = [
             self._address(self.places[v].root, at, v.dtype)
@@ -256,6 +257,17 @@ class Code:
             addresses.append(f"{ARENA}:{start + part * scratch}")
             self.scratch = max(self.scratch, (part + 1) * scratch)
         return self._call(known, addresses)
+
+    def _kernel(self, product: Product, name: str) -> tuple[str, int]:
+        """The function of a product, and the bytes it needs to work in."""
+        library = blas.chosen(self.threads)
+        if library is not None and blas.takes(product):
+            self.declarations.add(library.declaration(product.dtype))
+            self.symbols |= library.symbols
+            return library.text(name, product), 0
+        kernel = generate(product, name)
+        self.declarations |= set(kernel.declarations)
+        return kernel.text, kernel.scratch
 
 
 def pair(steps: Sequence[int]) -> tuple[int, int]:

@@ -34,15 +34,18 @@ from fathom.compile.native.gemm import Epilogue, Product, generate
 from fathom.compile.native.places import Place, contiguous, is_contiguous, view
 from fathom.compile.native.text import Writer
 from fathom.compile.plan import Step, Value, walk
-from fathom.engine.primitive import TABLE
+from fathom.engine.primitive import TABLE, Primitive
 
 if TYPE_CHECKING:
     from fathom.compile.native.code import Code
 
 MODULES = (
+    "attention",
     "convolution",
+    "draws",
     "gather",
     "moves",
+    "order",
     "pooling",
     "recurrent",
     "unfold",
@@ -63,19 +66,23 @@ class Emitter:
     can: Callable[[Step], bool]
     emit: Callable[[Site], list[str]]
     inside: tuple[str, ...] = ()  # parameters in which it takes values
+    primitive: Primitive | None = None  # if it is none of the library's own table
 
 
 CUSTOM: dict[str, Emitter] = {}
 
 
 def emitter(
-    *names: str, can: Callable[[Step], bool] = lambda step: True, inside: tuple[str, ...] = ()
+    *names: str,
+    can: Callable[[Step], bool] = lambda step: True,
+    inside: tuple[str, ...] = (),
+    primitive: Primitive | None = None,
 ) -> Callable[[Callable[[Site], list[str]]], Callable[[Site], list[str]]]:
     """Declare the code of some primitives."""
 
     def declare(emit: Callable[[Site], list[str]]) -> Callable[[Site], list[str]]:
         for name in names:
-            CUSTOM[name] = Emitter(can, emit, inside)
+            CUSTOM[name] = Emitter(can, emit, inside, primitive)
         return emit
 
     return declare
@@ -92,7 +99,9 @@ def registered() -> dict[str, Emitter]:
 def handles(step: Step) -> bool:
     """Whether a step has code of its own."""
     known = registered().get(step.primitive.name)
-    if known is None or step.effect or TABLE.get(step.primitive.name) is not step.primitive:
+    if known is None or step.effect:
+        return False
+    if step.primitive is not (known.primitive or TABLE.get(step.primitive.name)):
         return False
     values = [a for a in step.args if isinstance(a, Value)]
     plain = all(isinstance(a, Value) or np.ndim(a) == 0 for a in step.args)
@@ -164,9 +173,16 @@ class Site:
             self.program.texts.append(text(kernels[key]))
         return kernels[key]
 
-    def call(self, name: str, given: Sequence[Value | str]) -> list[str]:
+    def needs(self, text: str) -> None:
+        """Functions that the step calls, or their declarations: written once in a program."""
+        if text not in self.program.kernels:
+            self.program.kernels[text] = ""
+            self.program.texts.append(text)
+
+    def call(self, name: str, given: Sequence[Value | str], more: str = "") -> list[str]:
+        """A call with addresses, and what is said as text: `, i64 3`."""
         addresses = [self.address(g) if isinstance(g, Value) else g for g in given]
-        return self.program._call(name, addresses)
+        return self.program._call(name, addresses, more)
 
     def kernel(self, given: Sequence[Value | str], body: Callable[..., None]) -> list[str]:
         """A function and its call: `body(w, *pointers)` for these values or addresses."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fathom.compile.native.text import Writer
+from fathom.compile.plan import Step, Value
 
 TYPES = {
     "float32": "float", "float64": "double", "int64": "i64", "int32": "i32", "int16": "i16",
@@ -285,3 +286,43 @@ def _logit_entropy(n: Numbers, name: str, kind: str, x: str, y: str) -> str:
     positive = _relu(n, "relu", kind, x)
     first = n.w.op(f"fsub {kind} {positive}, {n.w.op(f'fmul {kind} {x}, {y}')}")
     return n.w.op(f"fadd {kind} {first}, {rest}")
+
+
+# -- several steps in one function -----------------------------------------------------------------
+
+
+def shortcut(step: Step) -> tuple[str, Value] | None:
+    """A function that does a step and those before it at once, and the value it starts from.
+
+    exp(-u²) shares its exponential with erfc(u), tanh(softplus(u)) needs one instead of three.
+    """
+    match step.primitive.name:
+        case "exp":
+            name, start = "gauss", _rooted(_made_by(step, "neg"))
+        case "tanh":
+            name, start = "tanh_softplus", _first(_made_by(step, "softplus"))
+        case _:
+            return None
+    if start is None or start.kind == "scalar" or start.dtype != step.out.dtype:
+        return None
+    return name, start
+
+
+def _made_by(step: Step | None, name: str) -> Step | None:
+    """The step that made the first operand, if it is of that name."""
+    value = _first(step)
+    found = value.origin if value is not None else None
+    return found if isinstance(found, Step) and found.primitive.name == name else None
+
+
+def _first(step: Step | None) -> Value | None:
+    value = step.args[0] if step is not None else None
+    return value if isinstance(value, Value) else None
+
+
+def _rooted(step: Step | None) -> Value | None:
+    """u, if the first operand is u²."""
+    squared = _made_by(step, "square") or _made_by(step, "mul")
+    if squared is None or any(a is not squared.args[0] for a in squared.args):
+        return None
+    return _first(squared)

@@ -8,16 +8,19 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import importlib.util
 import itertools
 import os
+import platform
 import re
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from fathom.compile.native import elf
 from fathom.engine.errors import ArgumentError, FathomError, suggest
 from fathom.version import __version__
 
@@ -70,9 +73,12 @@ class Machine:
 class Library:
     """Compiled functions: `library["name"]` is an address, valid while the library lives."""
 
-    def __init__(self, jit: Any, tracker: Any, names: list[str], cached: bool) -> None:
-        self._owners = (jit, tracker)  # they keep the code in memory
-        self.addresses: dict[str, int] = {name: tracker[name] for name in names}
+    def __init__(
+        self, owners: Any, addresses: dict[str, int], key: str = "", cached: bool = False
+    ) -> None:
+        self._owners = owners  # they keep the code in memory
+        self.addresses = addresses
+        self.key = key
         self.cached = cached
 
     def __getitem__(self, name: str) -> int:
@@ -180,15 +186,25 @@ class Compiler:
         """
         with _lock:
             key = self.key(text)
-            known = self.cache.read(key) if self.cache else None
-            if known is not None:
-                with contextlib.suppress(NativeError):  # if it does not fit, it is made anew
-                    return self._link(text, known, symbols or {}, cached=True)
+            names = [a or b for a, b in EXPORTED.findall(text)]
+            known = self.load(key, names, symbols)
+            if known is not None:  # if it does not fit, it is made anew
+                return known
             code = self._target.emit_object(self.optimize(text))
-            library = self._link(text, code, symbols or {}, cached=False)
+            library = self._link(code, names, symbols or {}, key, cached=False)
             if self.cache:
                 self.cache.write(key, code)
             return library
+
+    def load(
+        self, key: str, names: Sequence[str], symbols: Mapping[str, int] | None = None
+    ) -> Library | None:
+        """The functions of a module that was compiled before; None if the cache has it not."""
+        code = self.cache.read(key) if self.cache else None
+        with _lock, contextlib.suppress(NativeError):
+            if code is not None:
+                return self._link(code, names, symbols or {}, key, cached=True)
+        return None
 
     def optimize(self, text: str) -> Any:
         """The module after LLVM's passes (O3, loops and straight-line code vectorized)."""
@@ -218,8 +234,9 @@ class Compiler:
             raise NativeError(f"LLVM does not take this module: {error}") from error
         return module
 
-    def _link(self, text: str, code: bytes, symbols: Mapping[str, int], cached: bool) -> Library:
-        names = [a or b for a, b in EXPORTED.findall(text)]
+    def _link(
+        self, code: bytes, names: Sequence[str], symbols: Mapping[str, int], key: str, cached: bool
+    ) -> Library:
         builder = self._llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
         for symbol, address in symbols.items():
             builder.import_symbol(symbol, address)
@@ -229,22 +246,23 @@ class Compiler:
             tracker = builder.link(self._jit, f"fathom{next(_numbers)}")
         except RuntimeError as error:
             raise NativeError(f"the compiled module cannot be linked: {error}") from error
-        return Library(self._jit, tracker, names, cached)
+        addresses = {name: tracker[name] for name in names}
+        return Library((self._jit, tracker), addresses, key, cached)
 
 
 class Cache:
-    """Object code in a folder, an entry a file. What cannot be read or written is left out."""
+    """Object code and more in a folder, an entry a file. What cannot be read is not there."""
 
     def __init__(self, folder: Path, limit: int = CACHE_BYTES) -> None:
         self.folder = folder
         self.limit = limit
 
-    def path(self, key: str) -> Path:
-        return self.folder / f"{key}.o"
+    def path(self, key: str, ending: str = ".o") -> Path:
+        return self.folder / f"{key}{ending}"
 
-    def read(self, key: str) -> bytes | None:
+    def read(self, key: str, ending: str = ".o") -> bytes | None:
         """The code, or None where there is none that is whole."""
-        path = self.path(key)
+        path = self.path(key, ending)
         try:
             entry = path.read_bytes()
             code = entry[len(FORMAT) + 32 :]
@@ -255,9 +273,9 @@ class Cache:
             return None
         return code
 
-    def write(self, key: str, code: bytes) -> None:
+    def write(self, key: str, code: bytes, ending: str = ".o") -> None:
         """Keep the code: written aside and renamed, so that no reader meets half of it."""
-        path = self.path(key)
+        path = self.path(key, ending)
         aside = path.with_name(f".{key}.{os.getpid()}.{threading.get_ident()}.tmp")
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -270,7 +288,7 @@ class Cache:
 
     def _prune(self) -> None:
         # halves that a killed process left aside count too, and go with age
-        files = [*self.folder.glob("*.o"), *self.folder.glob(".*.tmp")]
+        files = [*self.folder.glob("*.o"), *self.folder.glob("*.json"), *self.folder.glob(".*.tmp")]
         entries = sorted(map(_facts, files), reverse=True)
         total = 0
         for _, size, path in entries:
@@ -294,6 +312,36 @@ def _folder(given: Path | str | bool | None) -> Path:
     root = os.environ.get("FATHOM_CACHE")
     if root:
         return Path(root) / "native"
-    import pooch
+    import platformdirs  # what pooch asks, which takes far longer to come in
 
-    return Path(pooch.os_cache("fathom")) / "native"
+    return Path(platformdirs.user_cache_dir("fathom")) / "native"
+
+
+def default_cache() -> Cache:
+    """The user's cache."""
+    return Cache(_folder(None))
+
+
+def load(key: str, names: Sequence[str], symbols: Mapping[str, int]) -> Library | None:
+    """Functions from the user's cache; without llvmlite if the object code is simple enough."""
+    code = default_cache().read(key)
+    image = None if code is None else elf.load(code, symbols)
+    if image is not None and image.addresses.keys() >= set(names):
+        return Library(image, {name: image.addresses[name] for name in names}, key, cached=True)
+    return None if code is None else Compiler().load(key, names, symbols)
+
+
+@cache
+def processor() -> str:
+    """The processor and the compiler at hand, as far as can be told without llvmlite."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            lines = file.read(1 << 13).split("\n\n")[0].splitlines()  # of the first core
+        facts = [line for line in lines if not line.startswith(("cpu MHz", "bogomips", "Bogo"))]
+    except OSError:
+        facts = list(astuple(Compiler(cache=False).machine))
+    found = importlib.util.find_spec("llvmlite")
+    if found is not None and found.origin is not None:
+        with contextlib.suppress(OSError):
+            facts.append(Path(found.origin).with_name("_version.py").read_text())
+    return "\n".join([platform.machine(), *facts])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fathom.compile.native.draws import COLUMNS
 from fathom.compile.native.text import Writer
 from fathom.compile.plan import Value
 
@@ -53,21 +54,17 @@ def text(program: Program) -> str:
         for j, value in enumerate(arguments(program)):
             _gather(w, program, j, value, turn.index)
         for part in program.parts:
-            if isinstance(part, str):
-                w.line(f"call void @{part}(ptr %table, ptr {numbers})")
-                continue
-            for i in part.checks:
-                flag = _address(w, program, program.plan.checks[i][0])
-                fine = w.op(f"icmp ne i8 {w.op(f'load i8, ptr {flag}')}, 0")
-                number = w.count("check")
-                w.line(f"br i1 {fine}, label %fine{number}, label %failed{number}")
-                w.label(f"failed{number}")
-                w.line(f"ret i64 {turn.index}")
-                w.label(f"fine{number}")
+            failed = w.op(f"call i64 @{part}(ptr %table, ptr {numbers})")
+            fine, number = w.op(f"icmp eq i64 {failed}, 0"), w.count("part")
+            w.line(f"br i1 {fine}, label %fine{number}, label %failed{number}")
+            w.label(f"failed{number}")
+            w.line(f"ret i64 {turn.index}")
+            w.label(f"fine{number}")
         for j, value in enumerate(program.plan.outputs):
             target = w.op(f"load ptr, ptr {w.at('%results', j, 'ptr')}, align 8")
             at = w.op(f"getelementptr i8, ptr {target}, i64 {w.times(turn.index, value.nbytes)}")
             _copy(w, at, _address(w, program, value), value.nbytes)
+        _move_on(w, program)
     w.line("ret i64 %count")
     arguments_ = "ptr %table, ptr %s, i64 %count, ptr %order, ptr %sources, ptr %results"
     return "\n".join([f"define i64 @{NAME}({arguments_}) {{", "entry:", *w.lines, "}"])
@@ -82,6 +79,16 @@ def _address(w: Writer, program: Program, value: Value) -> str:
 
 def _copy(w: Writer, target: Any, source: Any, nbytes: int) -> None:
     w.line(f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {nbytes}, i1 false)")
+
+
+def _move_on(w: Writer, program: Program) -> None:
+    """The streams after a turn."""
+    for table in (v for v in program.arrays if v.origin is program.draws.table):
+        base = w.op(f"load ptr, ptr {w.at('%table', program.slots[table], 'ptr')}, align 8")
+        for i, count in enumerate(program.draws.counts):
+            at = w.at(base, COLUMNS * i + 2, "i64")
+            now = w.op(f"load i64, ptr {at}, align 8")
+            w.line(f"store i64 {w.op(f'add i64 {now}, {count}')}, ptr {at}, align 8")
 
 
 def _gather(w: Writer, program: Program, j: int, value: Value, turn: Any) -> None:

@@ -53,17 +53,35 @@ def _put(site: Site) -> list[str]:
 def _slices(
     site: Site, whole: Value, index: Value, parts: Value, axis: int, adds: bool
 ) -> list[str]:
-    """Slices of `whole` along an axis, laid out in the place of that axis in `parts`."""
+    """Slices of `whole` along an axis, laid out in the place of that axis in `parts`.
+
+    Threads share the first axis; when rows are added up, the last one, so that no two of them
+    add to one element.
+    """
     n, rank = whole.shape[axis], index.ndim
     own, steps, turn = site.steps(whole), site.steps(parts), site.steps(index)
-    behind = whole.shape[axis + 1 :]
-    held = [Operand(0, whole.dtype, own[axis + 1 :]), Operand(1, parts.dtype, steps[axis + rank :])]
-    inner, (a, b) = merge(behind, held)
+    cut = parts.ndim - 1 if adds and axis == 0 else 0
+    picked = axis <= cut < axis + rank  # an axis of the index
+    size = 1 if not parts.ndim or (adds and picked) else parts.shape[cut]
+    held = cut if cut < axis else cut - rank + 1  # the same axis of `whole`
 
-    def body(w: Writer, x: str, places: str, y: str) -> None:
-        if adds:
-            zero(w, x, whole.nbytes)
-        with nest(w, (*whole.shape[:axis], *index.shape)) as outer:
+    def write(first: int, count: int) -> list[str]:
+        if size == 1:
+            return site.kernel([whole, index, parts], partial(body, parts.shape))
+        shape = tuple(count if i == cut else m for i, m in enumerate(parts.shape))
+        spots = [
+            site.address(whole, 0 if picked else first * own[held]),
+            site.address(index, first * turn[cut - axis] if picked else 0),
+            site.address(parts, first * steps[cut]),
+        ]
+        return site.kernel(spots, partial(body, shape))
+
+    def body(shape: tuple[int, ...], w: Writer, x: str, places: str, y: str) -> None:
+        both = [
+            Operand(0, whole.dtype, own[axis + 1 :]), Operand(1, parts.dtype, steps[axis + rank :])
+        ]  # fmt: skip
+        inner, (a, b) = merge(shape[axis + rank :], both)
+        with nest(w, shape[: axis + rank]) as outer:
             row = clamped(w, whole_number(w, places, index.dtype, offset(w, outer[axis:], turn)), n)
             first = plus(w, offset(w, outer[:axis], own[:axis]), times(w, row, own[axis]))
             second = offset(w, outer, steps[: axis + rank])
@@ -74,7 +92,8 @@ def _slices(
                 )
                 _move(w, (x, one), (y, two), whole.dtype, adds)
 
-    return site.kernel([whole, index, parts], body)
+    before = site.fill(whole, 0) if adds else []
+    return [*before, *site.shared(size, 4 * parts.size, write)]
 
 
 @emitter("take_along_axis", can=_index)

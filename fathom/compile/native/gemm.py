@@ -127,9 +127,9 @@ class _Generator:
         if p.n % self.column_step:
             self.widths.append((1, self.columns(p.n % self.column_step)))
         self.widths = [width for width in self.widths if width[0]]
-        across = sum(count * columns.width for count, columns in self.widths)
+        widest = max(columns.width for _, columns in self.widths)
         size = SIZES[p.dtype]
-        self.panel_b = -(-across * s.block * size // 64) * 64 if s.pack_b else 0
+        self.panel_b = -(-widest * s.block * size // 64) * 64 if s.pack_b else 0
         panels = -(-p.m // s.rows)
         self.panel_a = panels * padded(s.rows) * s.block * size if s.pack_a else 0
 
@@ -186,12 +186,12 @@ class _Generator:
         p, w = self.p, self.w
         a = w.at(self.A, w.times(start, p.a[1]), p.dtype)
         b = w.at(self.B, w.times(start, p.b[0]), p.dtype)
-        if self.shape.pack_b:
-            self.pack_b(b, steps)
         if self.shape.pack_a:
             self.pack_a(a, steps)
         for j, columns in self.across():
             with j as column:
+                if self.shape.pack_b:
+                    self.pack_b(b, column, columns, steps)
                 for i, rows in self.down():
                     with i as row:
                         if self.shape.dot:
@@ -213,16 +213,15 @@ class _Generator:
 
     # -- panels ---------------------------------------------------------------------------
 
-    def pack_b(self, b: str, steps: Index) -> None:
+    def pack_b(self, b: str, column: Index, columns: Columns, steps: Index) -> None:
+        """The columns of the next tiles: they stay in the cache while these go down all rows."""
         p, w = self.p, self.w
-        for j, columns in self.across():
-            with j as column:
-                into = w.at("%scratch", self.panel(column, steps), p.dtype)
-                source = w.at(b, w.times(column, p.b[1]), p.dtype)
-                _, lanes, used = columns
-                strides = (p.b[1], p.b[0])
-                panel = Panel(into, source, p.dtype, strides, used, columns.width, lanes)
-                pack_panel(w, panel, steps)
+        source = w.at(b, w.times(column, p.b[1]), p.dtype)
+        strides = (p.b[1], p.b[0])
+        panel = Panel(
+            "%scratch", source, p.dtype, strides, columns.used, columns.width, columns.lanes
+        )
+        pack_panel(w, panel, steps)
 
     def pack_a(self, a: str, steps: Index) -> None:
         p, w, lanes = self.p, self.w, min(SQUARE, self.shape.lanes)
@@ -263,8 +262,7 @@ class _Generator:
         else:
             a = w.at(a, w.times(row, p.a[0]), p.dtype)
         if s.pack_b:
-            b = w.at("%scratch", self.panel(column, steps), p.dtype)
-            b_step = columns.width
+            b, b_step = "%scratch", columns.width
         else:
             b = w.at(b, column, p.dtype)
         spots = self.spots(row, column, rows, columns)

@@ -14,6 +14,8 @@ in the cache still (softmax: the largest, the sum of exponentials, the quotients
         for j in columns: e[j] = exp(x[i, j] - top); total += e[j]
         for j in columns: y[i, j] = e[j] / total
 
+Short rows are written out, column after column, and the loop over the rows is the innermost.
+
 Every operand has a step (in elements) for each axis of the nest, 0 where it is broadcast; a
 reduction's result has step 0 along what it sums. Neighbouring axes are merged where all operands
 allow it, and the innermost loop is left to LLVM's vectorizer: operands are arguments marked
@@ -25,128 +27,40 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from fathom.compile.native.elements import ANY, ORDER, RULES, TRUTHS, TYPES, Numbers, literal
+from fathom.compile.native.elements import (
+    RULES,
+    TRUTHS,
+    TYPES,
+    Numbers,
+    literal,
+    shortcut,
+)
+from fathom.compile.native.group import (
+    IDENTITY,
+    Group,
+    Operand,
+    Passes,
+    compute_dtype,
+    is_reduction,
+    merge,
+    reduces_rows,
+    share_exponentials,
+)
 from fathom.compile.native.text import Writer
 from fathom.compile.plan import Step, Value
 
-IDENTITY = {"sum": 0, "max": -math.inf, "amax": -math.inf, "min": math.inf, "amin": math.inf,
-            "all": 1, "any": 0}  # fmt: skip
-LONGEST = 1 << 12  # numbers of a row that is gone through several times
+__all__ = [
+    "Group", "Kernel", "Operand", "compute_dtype", "is_reduction", "merge", "reduces_rows",
+]  # fmt: skip
+SHORT, FEW_ROWS = 16, 32  # columns at most and rows at least of rows that are written out
+MOST_WRITTEN = 400  # operations of such a row
 _COMBINE = {"max": "maximum", "amax": "maximum", "min": "minimum", "amin": "minimum",
             "all": "logical_and", "any": "logical_or"}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Operand:
-    """A value in memory: which pointer of the kernel, dtype, and its steps along the axes."""
-
-    pointer: int
-    dtype: np.dtype[Any]
-    steps: tuple[int, ...]
-
-
-@dataclass
-class Group:
-    """What a kernel does: operations in order, over a common shape."""
-
-    shape: tuple[int, ...]
-    steps: list[Step]
-
-    def made(self) -> set[Value]:
-        return {v for s in self.steps for v in s.outs}
-
-
-def is_reduction(step: Step) -> bool:
-    return step.primitive.name in IDENTITY
-
-
-def reduces_rows(step: Step) -> bool:
-    """Whether a reduction gives one number a row, which later loops over the row may use."""
-    source = step.args[0]
-    return (
-        is_reduction(step)
-        and bool(step.params.get("keepdims"))
-        and tuple(step.params["axis"]) == (source.ndim - 1,)
-        and 1 < source.shape[-1] <= LONGEST
-    )
-
-
-def merge(
-    shape: Sequence[int], operands: Sequence[Operand], rows: bool = False
-) -> tuple[list[int], list[Operand]]:
-    """The nest with as few axes as possible: neighbours that every operand walks in one go.
-
-    With `rows`, the last axis stays as it is.
-    """
-    sizes: list[int] = []
-    steps: list[list[int]] = [[] for _ in operands]
-    for axis, n in enumerate(shape):
-        own = [o.steps[axis] for o in operands]
-        if n == 1:
-            continue
-        last = rows and axis == len(shape) - 1
-        if (
-            sizes
-            and not last
-            and all(s[-1] == step * n for s, step in zip(steps, own, strict=True))
-        ):
-            sizes[-1] *= n
-            for s, step in zip(steps, own, strict=True):
-                s[-1] = step
-            continue
-        sizes.append(n)
-        for s, step in zip(steps, own, strict=True):
-            s.append(step)
-    if not sizes:
-        sizes, steps = [1], [[0] for _ in operands]
-    merged = [Operand(o.pointer, o.dtype, tuple(s)) for o, s in zip(operands, steps, strict=True)]
-    return sizes, merged
-
-
-class Passes:
-    """The loops over a row: which operations run in which, and which between them.
-
-    Attributes
-    ----------
-    loops : for each loop its operations.
-    between : for each loop the operations on one number a row that follow it.
-    made : for each value of a loop, the loop that makes it.
-    known : for each number of a row, the loop after which it is there.
-    held : values of one loop that a later one needs.
-    """
-
-    def __init__(self, group: Group) -> None:
-        self.loops: list[list[Step]] = [[]]
-        self.between: list[list[Step]] = [[]]
-        self.made: dict[Value, int] = {}
-        self.known: dict[Value, int] = {}
-        self.held: dict[Value, None] = {}
-        for step in group.steps:
-            self._add(step)
-
-    def _add(self, step: Step) -> None:
-        inputs = list(step.inputs())
-        after = [self.known[v] for v in inputs if v in self.known]
-        if after and step.out.shape[-1] == 1:  # rows are longer than that
-            self.known[step.out] = max(after)
-            self.between[max(after)].append(step)
-            return
-        own = [v for v in inputs if v in self.made]
-        loop = max([0, *(k + 1 for k in after), *(self.made[v] for v in own)])
-        if loop == len(self.loops):
-            self.loops.append([])
-            self.between.append([])
-        self.loops[loop].append(step)
-        self.held.update((v, None) for v in own if self.made[v] < loop)
-        if not is_reduction(step):
-            self.made[step.out] = loop
-        elif reduces_rows(step):
-            self.known[step.out] = loop
 
 
 class Kernel:
@@ -165,11 +79,11 @@ class Kernel:
         pointers: int,
         functions: set[tuple[str, str]],
     ) -> None:
-        self.group = group
         self.scalars = scalars
         self.pointers = pointers
         self.w = Writer()
         self.numbers = Numbers(self.w, functions)
+        group = self.group = Group(group.shape, share_exponentials(group.steps))
         self.passes = Passes(group)
         held = [*reads.items(), *writes.items()]
         several = len(self.passes.loops) > 1
@@ -177,6 +91,14 @@ class Kernel:
         self.reads = dict(zip(reads, merged[: len(reads)], strict=True))
         self.writes = dict(zip(writes, merged[len(reads) :], strict=True))
         self.reductions = {s.out: s for s in group.steps if is_reduction(s)}
+        written = self.sizes[-1] * len(group.steps)
+        self.short = (
+            several
+            and len(self.sizes) > 1
+            and self.sizes[-2] >= FEW_ROWS
+            and self.sizes[-1] <= SHORT
+            and written <= MOST_WRITTEN
+        )
 
     def text(self, name: str) -> str:
         """The function: `void name(ptr noalias..., ptr scalars)`."""
@@ -201,7 +123,7 @@ class Kernel:
     def _buffers(self) -> None:
         """Memory for what one loop over a row leaves for another."""
         self.rows: dict[Value, str] = {}
-        for value in self.passes.held:
+        for value in () if self.short else self.passes.held:
             if value not in self.writes:
                 kind = TYPES[value.dtype.name]
                 self.rows[value] = self.w.op(f"alloca [{self.sizes[-1]} x {kind}], align 64")
@@ -227,28 +149,81 @@ class Kernel:
 
     def _nest(self) -> None:
         w, inner = self.w, len(self.sizes) - 1
+        columns: list[dict[Value, str]] = [{} for _ in range(self.sizes[-1] if self.short else 0)]
         with ExitStack() as stack:
             indices = [stack.enter_context(w.loop(n)).index for n in self.sizes[:inner]]
             row: dict[Value, str] = {}
             for number, steps in enumerate(self.passes.loops):
-                self._loop(number, steps, indices, row)
+                if self.short:
+                    self._written(number, steps, indices, row, columns)
+                else:
+                    self._loop(number, steps, indices, row)
                 for step in self.passes.between[number]:
                     self._load(step, row, indices)
                     row[step.out] = self._compute(step, row)
                     self._store(step.out, row[step.out], indices)
 
+    def _gathered(self, steps: list[Step]) -> list[Step]:
+        """The reductions along the innermost axis."""
+        return [s for s in steps if is_reduction(s) and self.writes[s.out].steps[-1] == 0]
+
     def _loop(
         self, number: int, steps: list[Step], indices: list[str], row: dict[Value, str]
     ) -> None:
         """One loop over the innermost axis; `row` gets the reductions that are done then."""
-        w, inner = self.w, len(self.sizes) - 1
-        gathered = [s for s in steps if is_reduction(s) and self.writes[s.out].steps[inner] == 0]
-        with w.loop(self.sizes[inner]) as turn:
+        gathered = self._gathered(steps)
+        with self.w.loop(self.sizes[-1]) as turn:
             carried = {s.out: turn.carry(*self._begin(s)) for s in gathered}
-            following = self._body(number, steps, [*indices, turn.index], carried, row)
+            following = self._body(number, steps, [*indices, turn.index], carried, dict(row))
             turn.step([following[s.out] for s in gathered])
+        self._gathered_all(gathered, following, indices, row)
+
+    def _written(
+        self, number: int, steps: list[Step], indices: list[str],
+        row: dict[Value, str], columns: list[dict[Value, str]],
+    ) -> None:  # fmt: skip
+        """The same for a short row, column by column: LLVM vectorizes the loop over the rows.
+
+        `columns` keeps what was loaded and made for the loops that follow.
+        """
+        gathered = self._gathered(steps)
+        start = {s.out: self._begin(s)[1] for s in gathered}
+        parts: dict[Value, list[str]] = {
+            s.out: [] for s in gathered if s.primitive.name == "sum" and not self._whole(s.out)
+        }
+        carried = dict(start)
+        for i, names in enumerate(columns):
+            names.update(row)
+            carried = self._body(number, steps, [*indices, str(i)], carried, names)
+            for value, held in parts.items():
+                held.append(carried[value])
+                carried[value] = start[value]
+        carried.update((value, self._sum(self._type(value), held)) for value, held in parts.items())
+        self._gathered_all(gathered, carried, indices, row)
+
+    def _whole(self, value: Value) -> bool:
+        return self._type(value) not in ("float", "double")
+
+    def _sum(self, kind: str, parts: list[str]) -> str:
+        """The sum of a short row in NumPy's order: pairs of pairs of eight, then the rest."""
+
+        def add(a: str, b: str) -> str:
+            return self.w.op(f"fadd contract {kind} {a}, {b}")
+
+        while len(parts) >= 16:
+            parts = [*map(add, parts[:8], parts[8:16]), *parts[16:]]
+        eight, rest = (parts[:8], parts[8:]) if len(parts) >= 8 else (parts[:1], parts[1:])
+        while len(eight) > 1:
+            eight = [add(a, b) for a, b in zip(eight[::2], eight[1::2], strict=True)]
+        return reduce(add, rest, eight[0])
+
+    def _gathered_all(
+        self, gathered: list[Step], totals: dict[Value, str], indices: list[str],
+        row: dict[Value, str],
+    ) -> None:  # fmt: skip
+        """Put what a loop gathered where it belongs."""
         for step in gathered:
-            total = self._total(step, following[step.out])
+            total = self._total(step, totals[step.out])
             if step.out in self.passes.known:
                 row[step.out] = total
             if self._at_once(step.out):
@@ -270,10 +245,10 @@ class Kernel:
 
     def _body(
         self, number: int, steps: list[Step], indices: Sequence[Any],
-        carried: dict[Value, str], row: dict[Value, str],
+        carried: dict[Value, str], names: dict[Value, str],
     ) -> dict[Value, str]:  # fmt: skip
         """The innermost turn: load, compute, store; the next values of what is gathered."""
-        names, following = dict(row), {}
+        following = {}
         for step in steps:
             self._load(step, names, indices, number)
         for step in steps:
@@ -324,6 +299,9 @@ class Kernel:
     def _compute(self, step: Step, names: dict[Value, str]) -> str:
         name, out = step.primitive.name, step.out.dtype
         dtype = compute_dtype(step)
+        short = shortcut(step)
+        if short is not None and short[1] in names and dtype == out:
+            return self.numbers.math(short[0], TYPES[out.name], names[short[1]])
         kinds = [dtype] * len(step.args)
         if name == "where":
             kinds[0] = np.dtype(bool)
@@ -397,26 +375,3 @@ def _start(name: str, dtype: Any) -> Any:
         info = np.iinfo(dtype)
         return info.min if start < 0 else info.max
     return start
-
-
-def compute_dtype(step: Step) -> np.dtype[Any]:
-    """The dtype in which NumPy would work an elementwise step out."""
-    name = step.primitive.name
-    args = step.args[1:] if name == "where" else step.args
-    if name in ("astype", "clone"):
-        return step.out.dtype
-    kinds: list[Any] = []
-    for a in args:
-        if isinstance(a, Value):
-            kinds.append(1.0 if a.kind == "scalar" else a.dtype)
-        else:
-            kinds.append(a.dtype if isinstance(a, np.generic) else a)
-    arrays = [k for k in kinds if isinstance(k, np.dtype)]
-    if not arrays:
-        return step.out.dtype
-    dtype = np.result_type(*kinds)
-    if name not in ANY and step.out.dtype.kind == "f" and dtype.kind != "f":
-        return step.out.dtype
-    if dtype == np.uint8 and name in ORDER:  # LLVM's rules here compare with signs
-        return np.dtype(np.int16)
-    return dtype

@@ -14,6 +14,13 @@ from fathom.engine.tensor import Tensor
 ALIGN = 64
 
 
+def aligned(nbytes: int) -> Any:
+    """Bytes of memory whose first lies at a multiple of `ALIGN`."""
+    whole = np.empty(nbytes + ALIGN, np.uint8)
+    shift = -int(whole.__array_interface__["data"][0]) % ALIGN
+    return whole[shift : shift + nbytes]
+
+
 class Memory:
     """Offsets in the arena, each free again when its last user is done."""
 

@@ -69,15 +69,16 @@ def transpose(w: Writer, panel: Panel, steps: Index) -> None:
     square = square_function(dtype)
     w.declarations |= square.declarations | {"\n".join(square.lines)}
     final = steps - SQUARE if isinstance(steps, int) else w.op(f"sub i64 {steps}, {SQUARE}")
-    with w.loop(steps, step=SQUARE) as step:
-        start = w.call("llvm.umin.i64", "i64", ("i64", step.index), ("i64", str(final)))
-        begin = w.at(source, start, dtype)
-        into = w.at(target, w.times(start, width), dtype)
-        with w.turns(-(-used // SQUARE), SQUARE) as lane:
-            left = w.op(f"sub i64 {used - 1}, {lane}")
+    with w.turns(-(-used // SQUARE), SQUARE) as lane:  # few rows at a time: they share sets
+        left = w.op(f"sub i64 {used - 1}, {lane}")
+        rows = w.at(source, w.times(lane, across), dtype)
+        column = w.at(target, lane, dtype)
+        with w.loop(steps, step=SQUARE) as step:
+            start = w.call("llvm.umin.i64", "i64", ("i64", step.index), ("i64", str(final)))
             w.line(
-                f"call void {square_name(dtype)}(ptr {w.at(into, lane, dtype)}, i64 {width}, "
-                f"ptr {w.at(begin, w.times(lane, across), dtype)}, i64 {across}, i64 {left})"
+                f"call void {square_name(dtype)}("
+                f"ptr {w.at(column, w.times(start, width), dtype)}, i64 {width}, "
+                f"ptr {w.at(rows, start, dtype)}, i64 {across}, i64 {left})"
             )
 
 

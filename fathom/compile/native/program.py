@@ -16,18 +16,24 @@ import numpy as np
 
 from fathom.compile.indexing import indexed
 from fathom.compile.lower import lower
-from fathom.compile.native import epoch, threads, vecmath
+from fathom.compile.native import epoch, memory, threads, vecmath
+from fathom.compile.native.address import address
+from fathom.compile.native.attention_plan import tiled
 from fathom.compile.native.code import ARENA, FIRST, POOL, Code
+from fathom.compile.native.draws import Draws
 from fathom.compile.native.engine import Compiler
 from fathom.compile.native.kernel import is_reduction
-from fathom.compile.native.memory import ALIGN, Kept, Memory
+from fathom.compile.native.memory import Kept, Memory
 from fathom.compile.native.schedule import Schedule, schedule
+from fathom.compile.overlap import owner
 from fathom.compile.passes import optimize
 from fathom.compile.plan import Plan, Step, Value, replace
 from fathom.compile.traced import TraceError
 from fathom.engine.errors import FathomError
 
 LARGE = 1 << 12  # bytes of a result that gets memory of its own
+BRIEF = 1 << 20  # operations of a plan so short that other threads wait for it
+TABLE, NUMBERS = "fathom.table", "fathom.numbers"  # what native code knows these by
 
 
 class Program(Code):
@@ -37,7 +43,9 @@ class Program(Code):
         super().__init__()
         self.original = plan.inputs()
         given = {v: i for i, v in enumerate(self.original)}
-        self.plan = optimize(indexed(lower(copy_of(plan))))
+        copied = copy_of(plan)
+        self.draws = Draws(copied)
+        self.plan = optimize(indexed(lower(tiled(copied))))
         self.schedule: Schedule = schedule(self.plan)
         self.places = self.schedule.places
         done = [i for u in self.schedule.units if u.kind == "check" for i in u.checks]
@@ -58,6 +66,7 @@ class Program(Code):
         self.repeats = epoch.possible(self)
         if self.repeats:
             self.texts.append(epoch.text(self))
+        self._tables()
         self._compile()
         self._bind()
 
@@ -131,7 +140,7 @@ class Program(Code):
     def _plan_memory(self) -> None:
         first, last = self._needed()
         self.first, self.last = first, last
-        memory, self.offsets = Memory(), {}
+        arena, self.offsets = Memory(), {}
         dying: dict[int, list[Value]] = {}
         born: dict[int, list[Value]] = {}
         for v, i in last.items():
@@ -140,10 +149,10 @@ class Program(Code):
                 dying.setdefault(i, []).append(v)
         for i in range(len(self.schedule.units)):
             for v in born.get(i, ()):
-                self.offsets[v] = memory.take(v.nbytes)
+                self.offsets[v] = arena.take(v.nbytes)
             for v in dying.get(i, ()):
-                memory.give(self.offsets[v], v.nbytes)
-        self.arena_bytes = memory.size
+                arena.give(self.offsets[v], v.nbytes)
+        self.arena_bytes = arena.size
         self.scratch = 0  # bytes behind the arena, for products
 
     # -- code -------------------------------------------------------------------------------
@@ -151,22 +160,44 @@ class Program(Code):
     def _assemble(self) -> None:
         lines: list[str] = []
         for unit in self.schedule.units:
-            if unit.kind in ("host", "check"):
+            if unit.kind == "host":
                 self._flush(lines)
                 lines = []
                 self.parts.append(unit)
+            elif unit.kind == "check":
+                lines += [line for i in unit.checks for line in self._leave_unless(i)]
             else:
                 lines += self._calls(unit)
         self._flush(lines)
+
+    def _leave_unless(self, i: int) -> list[str]:
+        """Lines that leave the function with the number of a check, from 1, if it fails."""
+        n, value = self._serial(), self.plan.checks[i][0]
+        place = self.places[value]
+        slot, at = self._address(place.root, place.offset, value.dtype).split(":")
+        return [
+            f"%e{n} = getelementptr ptr, ptr %table, i64 {slot}",
+            f"%b{n} = load ptr, ptr %e{n}, align 8",
+            f"%a{n} = getelementptr i8, ptr %b{n}, i64 {at}",
+            f"%f{n} = load i8, ptr %a{n}, align 1",
+            f"%t{n} = icmp ne i8 %f{n}, 0",
+            f"br i1 %t{n}, label %fine{n}, label %failed{n}",
+            f"failed{n}:",
+            f"ret i64 {i + 1}",
+            f"fine{n}:",
+        ]
 
     def _flush(self, lines: list[str]) -> None:
         if not lines:
             return
         name = f"part{sum(isinstance(p, str) for p in self.parts)}"
-        body = "\n".join(f"  {line}" for line in lines)
-        self.texts.append(
-            f"define void @{name}(ptr %table, ptr %s) {{\nentry:\n{body}\n  ret void\n}}\n"
-        )
+        body = "\n".join(f"  {line}" for line in [*lines, "ret i64 0"])
+        self.texts += [
+            f"define internal i64 @{name}(ptr %table, ptr %s) {{\nentry:\n{body}\n}}",
+            f"define i64 @run.{name}() {{\n"
+            f"  %failed = call i64 @{name}(ptr @{TABLE}, ptr @{NUMBERS})\n"
+            f"  ret i64 %failed\n}}\n",
+        ]
         self.parts.append(name)
 
     def _compile(self) -> None:
@@ -174,7 +205,8 @@ class Program(Code):
             self.library = None
             self.text = ""
             return
-        blocks = [*sorted(self.declarations)]
+        blocks = [f"@{TABLE} = external global i8", f"@{NUMBERS} = external global i8"]
+        blocks += sorted(self.declarations)
         if self.forks:
             blocks.append("declare void @fathom.fork(ptr, ptr, ptr, ptr, i64)")
         for suffix, dtype in (("f32", np.float32), ("f64", np.float64)):
@@ -184,52 +216,81 @@ class Program(Code):
         blocks += self.texts
         blocks.append("attributes #0 = { noinline nounwind }")
         self.text = "\n\n".join(blocks)  # LLVM declares intrinsics by itself
-        symbols = {}
+        self.library = Compiler().compile(self.text, symbols=self.addresses(self.symbols))
+
+    def addresses(self, more: dict[str, int]) -> dict[str, int]:
+        """Where all lies that native code knows by a name, `more` of it from elsewhere."""
+        found = {TABLE: address(self.table), NUMBERS: address(self.scalar_table)} | more
         if self.forks:
-            symbols["fathom.fork"] = threads.POOL.fork(self.threads)
-        self.library = Compiler().compile(self.text, symbols=symbols)
+            found["fathom.fork"] = threads.POOL.fork(self.threads)
+        return found
 
     # -- running ----------------------------------------------------------------------------
 
-    def _bind(self) -> None:
-        self.arena = np.empty(self.arena_bytes + self.scratch + 3 * ALIGN, np.uint8)
-        start = int(self.arena.__array_interface__["data"][0])
-        shift = -start % ALIGN
+    def _tables(self) -> None:
+        """Memory of the addresses and the numbers that native code goes by."""
         self.table = np.zeros(FIRST + len(self.arrays) + len(self.kept_slots), np.uint64)
-        self.table[ARENA], self.table[POOL] = start + shift, threads.POOL.address
-        self.base = shift
+        self.slot_of = self.table.data  # the same memory, quicker to write
         self.scalar_table = np.zeros(max(len(self.numbers), 1), np.float64)
-        kind = ctypes.c_double * len(self.scalar_table)
-        self.numbers_of_call: Any = kind.from_buffer(self.scalar_table.data)  # the same memory
+
+    def _bind(self) -> None:
+        self.arena = memory.aligned(self.arena_bytes + self.scratch)
+        self.table[ARENA] = self.arena.__array_interface__["data"][0]
+        self.table[POOL] = threads.POOL.address
         self.bound: list[Any] = [None] * len(self.arrays)
+        self.states = set(self.home.values())  # whose memory native code changes,
+        self.written: set[int] | None = None  # and the owners of that memory
         self.kept = {v: Kept(v, slot, self._lend) for v, slot in self.kept_slots.items()}
-        at = (
-            ctypes.c_void_p(self.table.ctypes.data),
-            ctypes.c_void_p(self.scalar_table.ctypes.data),
-        )
-        self.actions: list[Callable[[], None]] = []
-        for part in self.parts:
-            if isinstance(part, str):
-                function = self.library.function(part, ctypes.c_void_p, ctypes.c_void_p)  # type: ignore[union-attr]
-                self.actions.append(lambda f=function: f(*at))  # type: ignore[misc]
-            elif part.kind == "check":
-                held = [
-                    (self.shown(self.plan.checks[i][0]), self.plan.checks[i][1])
-                    for i in part.checks
-                ]
-                self.actions.append(lambda h=held: self._check(h))  # type: ignore[misc]
-            else:
-                self.actions.append(lambda u=part: self._host(u.steps[0]))  # type: ignore[misc]
+        self.actions = [self._action(part) for part in self.parts]
         known = {n for n, _ in self.given}
         for n, value in enumerate(self.arrays):
             if n not in known:  # a constant that lowering brought in
                 self.bind(n, np.ascontiguousarray(value.origin))
 
+    def _action(self, part: Any) -> Callable[[], Any]:
+        """A native function, which returns the number of a failed check from 1, or a host unit."""
+        if not isinstance(part, str):
+            return lambda: self._host(part.steps[0])
+        library: Any = self.library
+        kind = ctypes.PYFUNCTYPE if self._brief() else ctypes.CFUNCTYPE  # others wait, or run
+        function: Any = kind(ctypes.c_int64)(library[f"run.{part}"])
+        function.library = library  # it keeps the code in memory
+        return function
+
+    def _brief(self) -> bool:
+        """Whether it takes longer to let other threads run meanwhile than to be done."""
+        if self.forks or any(u.kind == "custom" for u in self.schedule.units):
+            return False
+        steps = [s for u in self.schedule.units for s in u.steps]
+        inner = [s.args[0].shape[-1] if s.primitive.name == "matmul" else 1 for s in steps]
+        sizes = [max(v.size for v in (*s.outs, *s.inputs())) for s in steps]
+        return sum(i * n for i, n in zip(inner, sizes, strict=True)) < BRIEF
+
     def bind(self, n: int, array: Any) -> None:
+        """Where an input lies from now on."""
         if not array.flags.c_contiguous:
             array = self._contiguous(n, array)
+        if self.written is not None and self.arrays[n] in self.states:
+            self.written = None
+            self.forget_arguments()
+        self.lay(n, array)
+
+    def rebind(self, n: int, array: Any) -> bool:
+        """Whether an argument can be read where it lies; then it is."""
+        if array.__class__ is not np.ndarray or not array.flags.c_contiguous:
+            return False
+        if self.written is None:
+            found = (self.bound[self.slots[v] - FIRST] for v in self.states)
+            self.written = {owner(a) for a in found if a is not None}
+        if owner(array) in self.written:
+            return False
+        self.lay(n, array)
+        return True
+
+    def lay(self, n: int, array: Any) -> None:
+        """Take an array in one piece as an input."""
         self.bound[n] = array
-        self.table[FIRST + n] = array.__array_interface__["data"][0]
+        self.slot_of[FIRST + n] = address(array)
 
     def number_order(self) -> list[int]:
         """Which of the plan's numbers stands in each place of the table."""
@@ -243,7 +304,7 @@ class Program(Code):
                 self.bound[n] = None
 
     def _lend(self, slot: int, array: Any) -> None:
-        self.table[slot] = array.__array_interface__["data"][0]
+        self.slot_of[slot] = address(array)
 
     def _contiguous(self, n: int, array: Any) -> Any:
         if self.arrays[n] in self.home.values():
@@ -258,24 +319,24 @@ class Program(Code):
         place = self.places[v]
         root = self.home.get(place.root, place.root)
         if root in self.kept_slots:
-            memory, at = self.kept[root].array, 0
+            whole, at = self.kept[root].array, 0
         elif root.kind == "computed":
-            memory, at = self.arena, self.base + self.offsets[root]
+            whole, at = self.arena, self.offsets[root]
         else:
-            memory, at = self.bound[self.slots[root] - FIRST], 0
+            whole, at = self.bound[self.slots[root] - FIRST], 0
         size = v.dtype.itemsize
-        flat = memory if memory is self.arena else memory.reshape(-1).view(np.uint8)
+        flat = whole if whole is self.arena else whole.reshape(-1).view(np.uint8)
         return np.ndarray(
             v.shape, v.dtype, flat.data, at + place.offset * size, [s * size for s in place.steps]
         )
 
-    def _check(self, held: list[tuple[Any, Any]]) -> None:
-        for truth, error in held:
-            if not truth:
-                if not isinstance(error, Step):
-                    raise error()
-                self._host(error)  # raises its own
-                raise FathomError(f"{error.primitive.name}: a check failed in native code only")
+    def failed(self, number: int) -> None:
+        """Raise what eager code would where the check of that number, from 1, does not hold."""
+        error = self.plan.checks[number - 1][1]
+        if not isinstance(error, Step):
+            raise error()
+        self._host(error)  # raises its own
+        raise FathomError(f"{error.primitive.name}: a check failed in native code only")
 
     def _host(self, step: Step) -> None:
         """Run a step by NumPy, and put its results where the rest will look for them."""
@@ -288,7 +349,11 @@ class Program(Code):
             return self.shown(part)
 
         args, params = [given(a) for a in step.args], replace(step.params, given)
-        out = step.primitive.forward(*args, **params)
+        try:
+            out = step.primitive.forward(*args, **params)
+        except BaseException:
+            self.draws.stop(step)
+            raise
         found = [out] if step.single else list(out)
         if step.extra is not None:
             left = found.pop()

@@ -12,8 +12,10 @@ from fathom.compile.native.text import SIZES
 from fathom.engine.errors import ArgumentError
 
 LATENCY = 4  # cycles of a fused multiply-add: so many must be under way
-BLOCK = 384  # steps along k of one pass: a panel of B stays in the first cache
+BLOCK = 1024  # steps along k of one pass: a panel of B, 128 KiB, stays in the second cache
 CACHE = 1 << 21
+NEAR = 1 << 15  # bytes of the first cache
+SHARE = 1 << 22  # bytes of A that one pass goes through, again for each panel of B
 
 
 @dataclass(frozen=True)
@@ -151,15 +153,17 @@ def choose(p: Product, target: Target) -> Shape:
     lanes = min(widest, power_above(p.n))
     rows, vectors = min(tiles(p, target, lanes), key=lambda t: cost(p, t[0], t[1], lanes, target))
     if p.a[1] == 1 and p.b[0] == 1:
-        by_tiles = cost(p, rows, vectors, lanes, target) * p.k + (p.b[1] != 1) * 0.6 * p.k * p.n
-        by_dots = p.m * p.n * (-(-p.k // widest) + 3)
+        by_tiles = cost(p, rows, vectors, lanes, target) * p.k + (p.b[1] != 1) * 0.5 * p.k * p.n
+        far = 8 * p.k * size > NEAR  # four rows and four columns leave the first cache
+        by_dots = p.m * p.n * (-(-p.k // widest) + 3) * (1.15 if far else 1.0)
         if by_dots < by_tiles:
             return dots(p, target)
     long = p.k >= 64
-    block = even(p.k, BLOCK) if p.k > BLOCK else p.k
-    pack_a = long and p.n >= 64 and p.a[1] == 1 and p.a[0] * size % 4096 == 0
-    far = p.b[0] * size % 4096 == 0 or p.n * p.k * size > CACHE
-    pack_b = p.b[1] != 1 or (long and p.m >= 64 and far)
+    most = min(BLOCK, max(BLOCK // 4, SHARE // (p.m * size)))
+    block = even(p.k, most) if p.k > most else p.k
+    pack_a = long and p.n >= 64 and max(p.a) * size % 4096 == 0
+    apart = p.b[0] * size % 4096 == 0 or p.n * p.k * size > CACHE
+    pack_b = p.b[1] != 1 or (long and p.m >= 64 and apart)
     return Shape(rows, vectors, lanes, block, pack_a, pack_b)
 
 

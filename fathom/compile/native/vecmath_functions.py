@@ -2,10 +2,10 @@
 
 Methods. exp: reduction by multiples of log 2 in two pieces (W. J. Cody and W. Waite, 1980) and a
 minimax polynomial. log: s = f / (2 + f) with the correction f - (f²/2 - s (f²/2 + R)) of FDLIBM
-(K. C. Ng, 1993); in float32 a polynomial in f. erfc: exp(-x²) times a polynomial in
-(x - k) / (x + k) (M. M. Shepherd and J. G. Laframboise, 1981). atan: the three intervals of
-Cephes (S. L. Moshier, 1989). pow: the logarithm in double length by error-free products
-(T. J. Dekker, 1971). The polynomials are our own, fitted by `scripts/fit_polynomials.py`.
+(K. C. Ng, 1993); in float32 a polynomial in f. erfc: exp(-x²) times a ratio of polynomials (W. J.
+Cody, 1969). atan: the three intervals of Cephes (S. L. Moshier, 1989). pow: the logarithm in
+double length by error-free products (T. J. Dekker, 1971). The polynomials are our own, fitted by
+`scripts/fit_polynomials.py`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ INF, NAN = math.inf, math.nan
 LN2 = 0.6931471805599453, 2.3190468138462996e-17  # log 2 in two pieces
 LOG10_2 = 0.3010299956639812, -2.8037281277851704e-18
 HALF_PI = 1.5707963267948966, 6.123233995736766e-17, -1.4973849048591833e-33
-ROOT_HALF = 0.7071067811865476, -4.833646656726457e-17
 ROUND_LIMIT = 2.0**45  # largest argument of sin and cos
 
 FUNCTIONS: dict[str, Callable[..., Num]] = {}
@@ -281,6 +280,16 @@ def logsigmoid(x: Num) -> Num:
 
 
 @function
+def tanh_softplus(x: Num) -> Num:
+    """tanh(softplus(x)) = (e² + 2 e) / (e² + 2 e + 2) with e = exp(x); with exp(-x) if x > 0."""
+    e = exp_negative(-fabs(x))
+    twice = e + e
+    below = x < 0.0
+    top = fma(e, where(below, e, 0.0), where(below, twice, twice + 1.0))
+    return top / fma(e, where(below, 0.0, twice), top + where(below, 2.0, 0.0))
+
+
+@function
 def asinh(x: Num) -> Num:
     """log1p(|x| + x² / (1 + sqrt(1 + x²))), log(2|x|) for large ones."""
     a = fabs(x)
@@ -309,42 +318,38 @@ def atanh(x: Num) -> Num:
 # -- the error function -------------------------------------------------------------------
 
 
-def erfc_positive(x: Num, variance: float = 0.5) -> Num:
-    """erfc(x / unit) / (2 variance) for x >= 0, unit = sqrt(2 variance), variance 1/2 or 1.
+@function
+def gauss(x: Num) -> Num:
+    """exp(-x²), the square taken in double length."""
+    return gauss_positive(bounded(x))
 
-    With P = t G, exp(-x²) = 2**n (1 + w): the result is 2**n (P + P w). The square is taken in
-    double length, and so is the quotient q.
+
+def bounded(x: Num) -> Num:
+    """|x|, cut off where exp(-x²) has long been 0."""
+    return least(fabs(x), 11.0 if x.kind == "float" else 27.4)
+
+
+def gauss_positive(a: Num) -> Num:
+    square = -(a * a)
+    k, r = reduced(square)
+    return scaled(exp_reduced(r - fma(a, a, square)), k, square < small_limit(a))
+
+
+def erfcx(a: Num) -> Num:
+    """exp(a²) erfc(a) for a >= 0 as N(a) / (sqrt(pi) a N(a) + R(a)).
+
+    No coefficient is negative, and where a is large the rounding of N cancels.
     """
-    x = least(x, 64.0)  # the result is 0 long before
-    unit = math.sqrt(2 * variance)
-    k = form(x).round((2.0 if x.kind == "float" else 4.0) * unit)
-    d = x + k
-    t = 1.0 / d
-    t = fma(t, fma(-t, x - (d - k), fma(-t, d, 1.0)), t)  # rest: 1 - t (x + k)
-    q = (x - k) * t
-    q = fma(t, fma(q, -x, fma(q + 1.0, -k, x)), q)  # rest: (x - k) - q (x + k)
-    p = horner(q, table(x, "ERFC")) * t
-    if variance != 0.5:
-        high, low = pieces(x, ROOT_HALF)
-        p = fma(p, high, p * low)
-    factor = -0.5 / variance
-    square = x * x
-    rest = fma(x, x, -square) * factor
-    bound = most(square * factor, floor_limit(x))
-    n, r = reduced(bound)
-    r = r + rest
-    w = fma(r * r, horner(r, table(x, "EXP")), r)
-    return scaled(fma(p, w, p), n, bound < small_limit(x) + 6.0)
+    n = horner(a, table(a, "ERFCX_N"))
+    return n / fma(a * math.sqrt(math.pi), n, horner(a, table(a, "ERFCX_R")))
 
 
 @function
 def erfc(x: Num) -> Num:
-    """Accurate in the tail, down to denormal results."""
-    a = fabs(x)
-    y = erfc_positive(a)
-    y = where(x < 0.0, 2.0 - y, y)
-    z = least(x * x, 0.25)
-    return where(a < 0.25, 1.0 - fma(x, horner(z, table(x, "ERF")), x), y)
+    """Accurate in the tail, down to denormal results. What it shares with gauss is done once."""
+    a = bounded(x)
+    y = gauss_positive(a) * erfcx(a)
+    return where(x < 0.0, 2.0 - y, y)
 
 
 @function
@@ -362,8 +367,12 @@ def erf(x: Num) -> Num:
 @function
 def ndtr(x: Num) -> Num:
     """The normal distribution function erfc(-x / sqrt(2)) / 2; GELU is x * ndtr(x)."""
-    a = fabs(x)
-    y = erfc_positive(a, 1.0)
+    a = least(fabs(x), 15.5 if x.kind == "float" else 38.7)
+    square = -(a * a)
+    k, r = reduced(square * 0.5)
+    r = fma(fma(a, a, square), -0.5, r)
+    half = scaled(exp_reduced(r), k, square < 2 * small_limit(a)) * 0.5
+    y = half * erfcx(a * math.sqrt(0.5))
     return where(x > 0.0, 1.0 - y, y)
 
 

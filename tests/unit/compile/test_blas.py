@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import json
-import math
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
-from fathom.compile.native import blas, calibrate
+import fathom
+from fathom.compile.native import blas, code
 from fathom.compile.native.gemm import Product
 from fathom.engine.errors import ArgumentError
 
@@ -38,8 +38,6 @@ def test_record(library: blas.Gemm) -> None:
 
 
 def test_threads_are_asked_each_time(library: blas.Gemm) -> None:
-    from threadpoolctl import threadpool_limits
-
     with threadpool_limits(1):
         assert library.threads == 1
 
@@ -160,84 +158,76 @@ def test_call_from_native_code(library: blas.Gemm, dtype: str) -> None:
         np.testing.assert_allclose(c, expected, rtol=0, atol=1e-5)
 
 
-# -- which is faster ----------------------------------------------------------------------------
+# -- in plans -----------------------------------------------------------------------------------
 
 
-def test_ratio_is_interpolated_and_held_at_the_ends() -> None:
-    table = calibrate.Table({"nn": ((9.0, 0.25), (12.0, 1.0), (15.0, 4.0)), "nt": ((9.0, 0.5),)})
-    sizes = [2, 8, 16, 32, 64]
-    ratios = [table.ratio(Product.of(s, s, s)) for s in sizes]
-    np.testing.assert_allclose(ratios, [0.25, 0.25, 1.0, 4.0, 4.0])
-    assert table.ratio(Product.of(8, 8, 8, transpose_b=True)) == 0.5
-    assert table.ratio(Product.of(16, 16, 16, transpose_a=True)) == 1.0
-
-
-def test_standard_table_leaves_large_products_to_threads() -> None:
-    large, small = Product.of(512, 512, 512), Product.of(16, 16, 16)
-    assert calibrate.standard(1).ratio(large) < 1 < calibrate.standard(8).ratio(large)
-    assert calibrate.standard(8).ratio(small) < 1
-
-
-@needs_blas
-def test_wish_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    p, odd = Product.of(64, 64, 64), Product(3, 4, 5, (10, 2), (4, 1), 4)
-    for wish in ("blas", "own"):
-        monkeypatch.setenv("FATHOM_GEMM", wish)
-        assert calibrate.choose(p) == wish
-        assert calibrate.choose(odd) == "own"
-    monkeypatch.setenv("FATHOM_GEMM", "fast")
-    with pytest.raises(ArgumentError, match="FATHOM_GEMM='fast': it may be auto, blas or own"):
-        calibrate.choose(p)
-
-
-def test_without_a_blas_the_kernel_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blas, "find", lambda: None)
-    monkeypatch.setenv("FATHOM_GEMM", "blas")
-    assert calibrate.choose(Product.of(512, 512, 512)) == "own"
-
-
-@needs_blas
-def test_choice_follows_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FATHOM_GEMM", raising=False)
-    slow = calibrate.Table({"nn": ((10.0, 1.05),), "nt": ((10.0, 0.9),)})
-    monkeypatch.setattr(calibrate, "table", lambda library: slow)
-    p = Product.of(64, 64, 64)
-    assert calibrate.choose(p) == "blas"
-    assert calibrate.choose(p, fused=True) == "own"  # a pass over C is saved
-    assert calibrate.choose(Product.of(64, 64, 64, transpose_b=True)) == "own"
-
-
-@needs_blas
-def test_table_is_measured_once_and_read_again(
-    library: blas.Gemm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def program_with(wish: str, monkeypatch: pytest.MonkeyPatch, cache: Path) -> tuple[Any, Any]:
+    """A training step under `FATHOM_BLAS`: its native program, and its results."""
     pytest.importorskip("llvmlite")
-    monkeypatch.setenv("FATHOM_CACHE", str(tmp_path))
-    monkeypatch.delenv("FATHOM_CALIBRATE", raising=False)
-    calibrate._table.cache_clear()
-    try:
-        first = calibrate.table(library)
-        (file,) = (tmp_path / "native").glob("gemm-*.json")
-        assert library.key in json.loads(file.read_text())["about"]
-        assert set(first.points) == {"nn", "nt"}
-        assert all(0 < y < math.inf for rows in first.points.values() for _, y in rows)
-        calibrate._table.cache_clear()
-        monkeypatch.setattr(calibrate, "measure", None)  # not called
-        assert calibrate.table(library) == first
-        monkeypatch.setenv("FATHOM_CALIBRATE", "0")
-        assert calibrate.table(library) == calibrate.standard(library.threads)
-    finally:
-        calibrate._table.cache_clear()
+    monkeypatch.setenv("FATHOM_BLAS", wish)
+    monkeypatch.setenv("FATHOM_CACHE", str(cache))
+    monkeypatch.setattr(code, "HEAVY_PRODUCT", 0)
+    rng = np.random.default_rng(2)
+    x = fathom.tensor(rng.standard_normal((24, 17)))
+    w = fathom.tensor(rng.standard_normal((17, 9)), requires_grad=True)
+    heads = fathom.tensor(rng.standard_normal((3, 9, 5)))
+
+    def step() -> Any:
+        loss = (((x @ w).relu() @ heads) ** 2).sum()
+        loss.backward()
+        slope, w.grad = w.grad, None
+        return loss.detach(), slope
+
+    compiled = fathom.compile(step, backend="native")
+    found = [
+        np.array(v.detach().numpy() if isinstance(v, fathom.Tensor) else v) for v in compiled()
+    ]
+    wanted = [np.array(v.detach().numpy() if isinstance(v, fathom.Tensor) else v) for v in step()]
+    for a, b in zip(wanted, found, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-12)
+    (entry,) = [entry for entries in compiled._entries.values() for entry in entries]
+    return entry.program, found
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{}", '{"points": {"nn": []}}', '{"points": {"nn": [[1, 0]], "nt": [[1, -1]]}}']
-)
-def test_a_broken_file_is_measured_anew(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "gemm.json"
-    path.write_text(text)
-    assert calibrate.read(path) is None
-    calibrate.write(path, calibrate.standard(2), "standard")
-    assert calibrate.read(path) == calibrate.Table(
-        {k: [tuple(map(float, r)) for r in v] for k, v in calibrate.standard(2).points.items()}
-    )
+@needs_blas
+@pytest.mark.parametrize("threads, own", [("1", 1), ("2", 1), ("2", 2)])
+def test_products_of_plans(
+    threads: str, own: int, library: blas.Gemm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Generated unless BLAS is asked for; with one thread, its products are cut for Fathom's."""
+    monkeypatch.setenv("FATHOM_NUM_THREADS", threads)
+    with threadpool_limits(own):
+        if library.threads != own:
+            pytest.skip("BLAS has no second thread here")
+        generated, _ = program_with("0", monkeypatch, tmp_path)
+        assert "fathom.blas" not in generated.text
+        made, first = program_with("1", monkeypatch, tmp_path)
+        assert made.text.count('call void @"fathom.blas.dgemm"') >= 4
+        assert made.symbols == library.symbols and made.forks == (int(threads) > own)
+        _, again = program_with("1", monkeypatch, tmp_path)  # from the disk
+        assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+@needs_blas
+def test_threads_of_blas_and_of_fathom(library: blas.Gemm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FATHOM_BLAS", "1")
+    for own, taken in ((1, {1, 2, 3}), (2, {2}), (3, {3})):
+        monkeypatch.setattr(blas.Gemm, "threads", own)
+        assert {n for n in (1, 2, 3) if blas.chosen(n) is library} == taken
+
+
+@needs_blas
+def test_wish_of_the_user(library: blas.Gemm, monkeypatch: pytest.MonkeyPatch) -> None:
+    with threadpool_limits(1):
+        for wish, taken in (("", None), ("0", None), ("1", library)):
+            monkeypatch.setenv("FATHOM_BLAS", wish)
+            assert blas.chosen(1) is taken
+    monkeypatch.setenv("FATHOM_BLAS", "fast")
+    with pytest.raises(ArgumentError, match="FATHOM_BLAS='fast': it may be 0 or 1"):
+        blas.chosen(1)
+
+
+def test_without_a_blas_kernels_are_generated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blas, "find", lambda: None)
+    monkeypatch.setenv("FATHOM_BLAS", "1")
+    assert blas.chosen(1) is None

@@ -144,3 +144,25 @@ def test_things_that_refer_to_each_other():
     assert holds()
     first.value = 2
     assert not holds()
+
+
+def test_attributes_of_a_class_that_an_object_or_the_class_puts_another_value_to(backend):
+    class Scale:
+        factor = 2.0
+
+    class Scaled(nn.Module):
+        power = 1
+
+        def forward(self, x):
+            return x**self.power
+
+    scale, module = Scale(), Scaled()
+    compiled = fathom.compile(lambda x: module(x) * scale.factor, backend=backend)
+    x = fathom.tensor([3.0])
+    assert [float(compiled(x)) for _ in range(3)] == [6.0] * 3
+    scale.factor = 5.0
+    assert [float(compiled(x)) for _ in range(3)] == [15.0] * 3
+    Scaled.power = 2
+    assert [float(compiled(x)) for _ in range(3)] == [45.0] * 3
+    del scale.factor
+    assert [float(compiled(x)) for _ in range(3)] == [18.0] * 3

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fathom
-from fathom.engine.errors import AxisError
+from fathom.engine.errors import ArgumentError, AxisError
 from fathom.nn import functional as F
 from tests.unit.compile.native_harness import agree, parameter
 
@@ -140,3 +140,52 @@ def test_an_index_outside_leaves_state_alone() -> None:
     np.testing.assert_array_equal(table.detach().numpy(), before)
     run(fathom.tensor(np.array([0, 3])))
     assert not np.array_equal(table.detach().numpy(), before)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        F.embedding,
+        lambda i, x: fathom.take(x, i, axis=0),
+        lambda i, x: fathom.take(x, i, axis=1),
+        lambda i, x: fathom.take(x.T, i, axis=0),
+        lambda i, x: fathom.take(x.reshape(4, 32, 200), i, axis=1),
+        lambda i, x: fathom.take(x[:, 0], i, axis=0),
+    ],
+    ids=["embedding", "rows", "columns", "turned", "middle", "vector"],
+)
+def test_threads_share_what_is_large(function: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FATHOM_NUM_THREADS", "3")
+    index = np.random.default_rng(0).integers(0, 32, (70, 30))
+    agree(lambda x: function(fathom.Tensor(index), x), parameter(128, 200))
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean"])
+@pytest.mark.parametrize(
+    "options", [{}, {"padding_idx": 2}, {"scale_grad_by_freq": True}], ids=["plain", "pad", "freq"]
+)
+def test_bags_of_rows(mode: str, options: Any) -> None:
+    flat = fathom.tensor([1, 2, 4, 2, 2, 9, 0, 1])
+    starts = fathom.tensor([0, 3, 3, 6])
+    table = parameter(10, 3)
+    agree(lambda t: F.embedding_bag(flat, t, starts, mode=mode, **options), table)
+    agree(lambda t: F.embedding_bag(flat.reshape(2, 4), t, mode=mode, **options), table)
+
+
+def test_bags_of_weighted_rows() -> None:
+    flat, starts = fathom.tensor([1, 2, 4, 2, 5]), fathom.tensor([0, 2, 5])
+    weights = parameter(5)
+    agree(
+        lambda t, w: F.embedding_bag(flat, t, starts, mode="sum", per_sample_weights=w),
+        parameter(6, 3), weights,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("starts", [[1, 3], [0, 4, 3], [0, 9]], ids=str)
+def test_bags_that_do_not_rise_are_refused(starts: Any) -> None:
+    table = fathom.ones(6, 2)
+    bags = fathom.compile(lambda i, s: F.embedding_bag(i, table, s), backend="native")
+    index = fathom.tensor([0, 1, 2, 3, 5])
+    bags(index, fathom.tensor([0, 3, 4][: len(starts)]))
+    with pytest.raises(ArgumentError, match="offsets must rise"):
+        bags(index, fathom.tensor(starts))

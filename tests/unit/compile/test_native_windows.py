@@ -1,10 +1,7 @@
-"""Convolution and pooling in native code, against eager, and inside of their memory."""
+"""Convolution and pooling in native code, against eager."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -219,88 +216,3 @@ def test_lenet_learns_as_eager_does() -> None:
             kinds = {unit.kind for unit in program_of(run).schedule.units}
             assert "host" not in kinds and "custom" in kinds
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
-
-
-# -- memory ----------------------------------------------------------------------------------------
-
-GUARDED = """
-    import ctypes, mmap
-    import numpy as np
-    import fathom
-    from fathom.compile.native import program as programs
-    from fathom.nn import functional as F
-
-    PAGE, libc, held = mmap.PAGESIZE, ctypes.CDLL(None), []
-
-    def guarded(array, at_end):
-        '''A copy that begins or ends where a page begins that nobody may touch.'''
-        pages = -(-array.nbytes // PAGE)
-        memory = mmap.mmap(-1, (pages + 2) * PAGE)
-        held.append(memory)
-        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        for page in (0, pages + 1):
-            assert not libc.mprotect(ctypes.c_void_p(start + page * PAGE), PAGE, 0)
-        at = PAGE + (pages * PAGE - array.nbytes if at_end else 0)
-        new = np.frombuffer(memory, array.dtype, array.size, at).reshape(array.shape)
-        new[...] = array
-        return new
-
-    side = [True]
-
-    def renew(kept):
-        kept.array = guarded(np.zeros(kept.shape, kept.dtype), side[0])
-        kept.tensor = None
-        kept.bind(kept.slot, kept.array)
-
-    programs.Kept.renew = renew
-    rng = np.random.default_rng(0)
-
-    def run(function, *shapes, index=None):
-        for at_end in (True, False):
-            side[0] = at_end
-            values = [rng.normal(size=s).astype(np.float32) for s in shapes]
-            given = [fathom.Tensor(guarded(v, at_end), requires_grad=True) for v in values]
-            picks = [] if index is None else [fathom.Tensor(guarded(index, at_end))]
-
-            def step():
-                out = function(*given, *picks)
-                (out * out).sum().backward()
-                slopes = [x.grad for x in given]
-                for x in given:
-                    x.grad = None
-                return out, *slopes
-
-            compiled = fathom.compile(step, backend="native")
-            compiled()
-            (entry,) = [e for entries in compiled._entries.values() for e in entries]
-            native = entry.program
-            end = native.base + -(-native.arena_bytes // 64) * 64 + native.scratch
-            native.arena[:native.base] = native.arena[end:] = 0xA5
-            compiled()
-            assert (native.arena[:native.base] == 0xA5).all(), "written before the arena"
-            assert (native.arena[end:] == 0xA5).all(), "written behind the arena"
-"""
-
-
-def test_nothing_is_touched_outside() -> None:
-    """Inputs and results lie against pages that may not be read or written; the arena ends."""
-    if sys.platform == "win32":
-        pytest.skip("needs mprotect")
-    cases = """
-    for options in ({"padding": 1}, {"stride": 2}, {"dilation": 2, "padding": 2}):
-        run(lambda x, w, o=options: F.conv2d(x, w, **o), (3, 5, 13, 21), (7, 5, 3, 3))
-    run(lambda x, w: F.conv_transpose2d(x, w), (3, 5, 9, 11), (5, 7, 3, 3))
-    run(lambda x, w: F.conv2d(x, w, groups=5, padding=1), (3, 5, 13, 21), (5, 1, 3, 3))
-    run(lambda x, w: F.conv2d(x, w), (3, 5, 13, 21), (7, 5, 1, 1))
-    run(lambda x, w: F.conv2d(x, w), (6, 5, 5, 6), (7, 5, 3, 3))
-    run(lambda x: F.max_pool2d(x, 2), (3, 5, 14, 22))
-    run(lambda x: F.max_pool2d(x, 3, 2, 1), (3, 5, 13, 21))
-    run(lambda x: F.avg_pool2d(x, 3, 2, 1), (3, 5, 13, 21))
-    run(lambda x: F.avg_pool1d(x, 3, 4), (5, 7, 83))
-    run(lambda x, i: x[i], (40, 33), index=np.array([39, 0, -40, 7] * 20))
-    run(lambda x, i: fathom.gather(x, 1, i), (2, 3), index=np.array([[2, 0], [-3, 1]]))
-    print("fine")
-    """
-    text = textwrap.dedent(GUARDED) + textwrap.dedent(cases)
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
-    assert done.stdout.strip() == "fine", done.stderr[-2000:]

@@ -111,12 +111,14 @@ REFERENCES: dict[str, Run] = {
     "atanh": np.arctanh,
     "erf": _each(math.erf),
     "erfc": _each(math.erfc),
+    "gauss": lambda x: np.exp(-x * x),
     "logsigmoid": lambda x: -_softplus(-x),
     "ndtr": _each(lambda v: 0.5 * math.erfc(-v * math.sqrt(0.5))),
     "pow": np.power,
     "rsqrt": lambda x: 1 / np.sqrt(x),
     "sigmoid": lambda x: np.where(x < 0, np.exp(-np.abs(x)), 1) / (1 + np.exp(-np.abs(x))),
     "softplus": _softplus,
+    "tanh_softplus": lambda x: np.tanh(_softplus(x)),
 }
 
 
@@ -289,6 +291,7 @@ SPECIAL: dict[str, list[tuple[float, float]]] = {
     "exp": [(INF, INF), (-INF, 0), (0, 1), (-0.0, 1), (800, INF), (-800, 0)],
     "exp2": [(INF, INF), (-INF, 0), (3, 8), (-1, 0.5), (1100, INF), (-1100, 0)],
     "expm1": [(INF, INF), (-INF, -1), (800, INF), (-800, -1)],
+    "gauss": [(0.0, 1), (-0.0, 1), (INF, 0), (-INF, 0), (1e30, 0)],
     "log": [(0.0, -INF), (-0.0, -INF), (1, 0), (INF, INF), (-1, NAN), (-INF, NAN)],
     "log10": [(0.0, -INF), (-0.0, -INF), (1, 0), (INF, INF), (-1, NAN)],
     "log1p": [(-1, -INF), (INF, INF), (-1.5, NAN), (-INF, NAN)],
@@ -300,6 +303,7 @@ SPECIAL: dict[str, list[tuple[float, float]]] = {
     "sinh": [(INF, INF), (-INF, -INF), (-800, -INF)],
     "softplus": [(INF, INF), (-INF, 0), (1000, 1000), (-1000, 0)],
     "tanh": [(INF, 1), (-INF, -1), (50, 1), (-50, -1)],
+    "tanh_softplus": [(INF, 1), (-INF, 0), (0, 0.6), (-0.0, 0.6), (1000, 1), (-1000, 0)],
 }
 
 

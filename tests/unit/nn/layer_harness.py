@@ -23,6 +23,7 @@ from fathom.func import functional_call, grad, vmap
 from tests.compiled import BACKENDS, check_training
 
 Shape = tuple[int, ...]
+NARROW = ("BCELoss", "GaussianNLLLoss")  # a hundred steps lead out of their inputs' range
 
 
 def run_layer_test(
@@ -72,7 +73,11 @@ def run_layer_test(
         test.per_sample(batch_axis, tolerance)
     for backend in BACKENDS if compiled else ():
         close = compiled_close if backend == "native" else 0.0
-        check_training(test.build, test.arrays, test.options, backend=backend, close=close)
+        name = type(test.build()).__name__
+        long = 100 if name.endswith("Loss") and name not in NARROW else 0
+        check_training(
+            test.build, test.arrays, test.options, backend=backend, close=close, long=long
+        )
     return test.build()
 
 

@@ -1,15 +1,21 @@
 """`fit` with compiled steps: the same training, faster, and eager where that is not safe."""
 
+import copy
 import io
+import pickle
 
 import numpy as np
 import pytest
 
 import fathom
+import fathom.doctor
 from fathom import nn
+from fathom.compile import EagerWarning
+from fathom.compile.function import native_wanted
 from fathom.engine.errors import DivergedError
 from fathom.nn import functional as F
 from fathom.train import LambdaCallback, Progress
+from fathom.train.compiled import forward_of
 
 ROWS, BATCH = 16 * 8 + 3, 8  # 16 full batches, and a rest
 
@@ -175,3 +181,135 @@ def test_a_label_out_of_range_is_the_same_error(data):
         assert "out of range" in str(error.value) or "classes" in str(error.value)
         for p, b in zip(model.parameters(), before, strict=True):
             assert (p.value() == b).all()
+
+
+# -- evaluate, predict, the range test -----------------------------------------------------------
+
+
+def same(a, b, rtol=1e-5):
+    """Equal up to rounding; bit for bit where there is no native code."""
+    if not native_wanted():
+        assert a.tobytes() == b.tobytes()
+    np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-6)
+
+
+def plans(model):
+    return len(forward_of(model).compiled.plans)
+
+
+def test_predictions_by_plan_are_the_eager_ones(data):
+    x, y = data
+    model = network(nn.BatchNorm1d(8), nn.Dropout(0.5))
+    model[0].weight.data[...] *= 3
+    eager = model.predict(x, batch_size=BATCH, compile=False)
+    assert not plans(model)
+    same(model.predict(x, batch_size=BATCH, compile=True), eager)
+    assert plans(model) == 2 and model.training  # one for the smaller batch at the end
+    model[0].weight.data[...] *= 2
+    again = model.predict(x, batch_size=BATCH, compile=True)
+    same(again, model.predict(x, batch_size=BATCH, compile=False))
+    assert plans(model) == 2 and not np.allclose(again, eager)
+    scores = [model.evaluate(x, y, batch_size=BATCH, compile=c) for c in (True, False)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-5)
+
+
+def test_a_shape_that_comes_often_is_compiled(data):
+    x, _ = data
+    model = network()
+    for _ in range(15):
+        model.predict(x[:20])
+    assert not plans(model)
+    model.predict(x[:20])
+    assert plans(model) == 1
+    model.predict(x[:21])
+    assert plans(model) == 1
+    other = network()
+    same(other.predict(x, batch_size=BATCH), other.predict(x, batch_size=BATCH, compile=False))
+    assert plans(other) == 1  # 16 batches in one call; the rest as it is
+
+
+def test_many_shapes_make_few_plans(data):
+    model = network()
+    for n in range(1, 20):
+        model.predict(data[0][:n], compile=True)
+    assert plans(model) == 7
+
+
+def test_validation_runs_as_the_steps_do(data):
+    x, y = data
+    held = {"validation_data": (x[:13], y[:13])}
+    eager, first = trained(data, compile=False, **held)
+    fast, second = trained(data, **held)
+    assert plans(eager) == 0 and plans(fast) == 1
+    np.testing.assert_allclose(first["val_loss"], second["val_loss"], rtol=1e-4)
+
+
+def test_predictions_of_the_users_own_modules_run_as_they_are(data, monkeypatch):
+    monkeypatch.setattr(fathom.engine.tensor, "_warned", set())
+    model = Counting()
+    model.predict(data[0], batch_size=64)  # too few batches to say anything
+    with pytest.warns(EagerWarning, match="Counting is not Fathom's: compile=True if"):
+        model.predict(data[0], batch_size=BATCH)
+    assert len(model.calls) == 3 + 17
+    with fathom.seed(0):
+        model = Deciding()
+    with pytest.warns(EagerWarning, match="the forward pass is not compiled: .*values"):
+        found = model.predict(data[0], batch_size=BATCH, compile=True)
+    same(found, model.predict(data[0], batch_size=BATCH, compile=False))
+
+
+def test_hooks_on_a_model_run_at_each_prediction(data, monkeypatch):
+    monkeypatch.setattr(fathom.engine.tensor, "_warned", set())
+    model, seen = network(), []
+    model.predict(data[0], batch_size=BATCH, compile=True)
+    with model[0].register_forward_hook(lambda m, given, out: seen.append(len(out))):
+        with pytest.warns(EagerWarning, match="a module has hooks"):
+            model.predict(data[0], batch_size=BATCH, compile=True)
+    assert sum(seen) == ROWS
+
+
+def test_predictions_can_be_recorded(data):
+    model = network()
+    wanted = model.predict(data[0][:BATCH], compile=True)
+    with fathom.doctor.record(model) as seen:
+        model.predict(data[0][:BATCH], compile=True)
+    same(seen[""].output, wanted)
+    assert len(forward_of(model).compiled.observed) == 1
+
+
+def test_plans_stay_with_their_model(data):
+    model = network()
+    model.predict(data[0], compile=True)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert plans(twin) == 0
+        twin[0].weight.data[...] = 0
+        assert not np.array_equal(twin.predict(data[0], compile=True), model.predict(data[0]))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_the_range_test_by_plan_measures_the_same(data, optimizer):
+    def found(compile):
+        model = network(nn.BatchNorm1d(8))
+        before = [t.value().copy() for t in (*model.parameters(), *model.buffers())]
+        result = model.lr_find(*data, batch_size=BATCH, steps=40, start=1e-4, end=0.1,
+                               optimizer=optimizer, compile=compile)  # fmt: skip
+        for t, b in zip((*model.parameters(), *model.buffers()), before, strict=True):
+            assert t.value().tobytes() == b.tobytes()
+        return result
+
+    fast, eager = found("auto"), found(False)
+    assert len(fast.losses) == len(eager.losses) and fast.reason == eager.reason
+    np.testing.assert_allclose(fast.losses[:20], eager.losses[:20], rtol=1e-4)
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_range_test_that_diverges(data, compile):
+    found = network().lr_find(*data, batch_size=BATCH, optimizer="sgd", end=1e30, start=1e-3,
+                              diverge=1e300, compile=compile)  # fmt: skip
+    assert "no longer finite" in found.reason
+
+
+def test_the_range_test_says_why_it_is_not_compiled(data, monkeypatch):
+    monkeypatch.setattr(fathom.engine.tensor, "_warned", set())
+    with pytest.warns(EagerWarning, match="the range test is not compiled: Counting"):
+        Counting().lr_find(*data, batch_size=BATCH, steps=5)

@@ -68,7 +68,7 @@ def test_the_grid_reaches_model_run_and_optimizer():
     grid = {
         "width": [4, 6],
         "optimizer": ["sgd", "adamw"],
-        "batch_size": [16, 35],
+        "batch_size": [14, 35],
         "weight_decay": [0.1],
     }
     fleet = train_many({**SPEC, "epochs": 1}, DATA.x, DATA.y, seeds=1, grid=grid)
