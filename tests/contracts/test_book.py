@@ -63,10 +63,12 @@ def test_every_claim_of_the_book_has_its_check() -> None:
 
 @pytest.mark.parametrize(("question", "claim"), EXACT)
 def test_exact_checks_say_what_they_said(question: str, claim: str) -> None:
-    entry = runner.check(catalogue.claim(claim)[1], Lab(question))
     known = ledger.reference().get(claim)
-    if known is None or entry["verdict"] == "not measurable":
-        pytest.skip("nothing committed to compare with, or a package is missing here")
+    if known is None:
+        pytest.skip("nothing committed to compare with")
+    entry = runner.check(catalogue.claim(claim)[1], Lab(question))
+    if entry["verdict"] != known["verdict"] == "not measurable":
+        pytest.skip("a package is missing here")
     assert entry["verdict"] == known["verdict"], entry["evidence"]
 
 

@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 
 class LSTMWeights(NamedTuple):
-    """The four parts i, f, g, o stacked: (4 hidden, inputs), (4 hidden, hidden), (4 hidden,) twice."""
+    """The parts i, f, g, o stacked: (4 hidden, inputs), (4 hidden, hidden), (4 hidden,) twice."""
 
     weight_ih: Array
     weight_hh: Array
@@ -35,7 +35,7 @@ def lstm_weights(rng: np.random.Generator, inputs: int, hidden: int) -> LSTMWeig
 
 
 def lstm_step(x: Array, h: Array, c: Array, w: LSTMWeights) -> tuple[Array, Array]:
-    """The next (h, c): gates i, f, o = sigma(affine map of [h, x]), c = f c + i tanh(.), h = o tanh(c).
+    """The next (h, c): i, f, o = sigma(affine map of [h, x]), c = f c + i tanh(.), h = o tanh(c).
 
     >>> w = lstm_weights(np.random.default_rng(0), 2, 3)
     >>> lstm_step(np.ones((4, 2)), np.zeros((4, 3)), np.zeros((4, 3)), w)[0].shape
@@ -68,7 +68,7 @@ def recurrent_accuracy(
     name: str, task: Task, test: Task, rng: np.random.Generator, *, radius: float = 1.0,
     hidden: int = 16, updates: int = 200, batch: int = 64, rate: float = 0.005,
 ) -> float:  # fmt: skip
-    """Share of test rows right after Adam (Kingma & Ba, 2015) on h <- f(U h + v x + b), read at the end.
+    """Share of test rows right after training h <- f(U h + v x + b), read at the end, by Adam.
 
     radius : the spectral radius of U at the start. Gradients are clipped at norm 1.
 

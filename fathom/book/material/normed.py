@@ -125,5 +125,7 @@ def best_rate(
     norm: str, batch: int, seeds: Sequence[int], rates: Sequence[float], epochs: int
 ) -> float:
     """The rate with the highest mean accuracy on the rows to choose by."""
-    found = [float(judged(fleet(norm, batch, seeds, lr=r, epochs=epochs)).choose.mean()) for r in rates]
+    found = [
+        float(judged(fleet(norm, batch, seeds, lr=r, epochs=epochs)).choose.mean()) for r in rates
+    ]
     return float(rates[int(np.argmax(found))])

@@ -52,14 +52,14 @@ question = Question(
         "activation, linear; the normalization stands before or after the whole sub-layer, not "
         "between the two matrices. None of this shows at small scale: in the two-layer Transformers "
         "trained here for a short time the four activations end within 2 %, ReLU in front, and "
-        "whether the loss oscillates is a matter of the step size. Since 2022 the step that counted was the gate: "
-        "PaLM and LLaMA use SwiGLU, with hidden layers cut to two thirds for equal parameters.",
+        "whether the loss oscillates is a matter of the step size. The next step was the gate: PaLM and LLaMA use "
+        "SwiGLU, LLaMA with the hidden layer cut to two thirds for equal parameters.",
         "主要是因为 BERT 和 GPT 这么用：大规模实验报告 GELU 比 ReLU 略好，又不增加参数。"
         "理由是光滑：导数连续，在 0 处是 0.5 而不是跳变，也不在整个半轴上为 0，所以没有单元"
         "会永久死亡。教科书里的导数表常有错：在 -2、-1、0、1 处它是 -0.085、-0.083、0.5、1.083，"
         "在 -0.752 以左为负，在 0.752 以右大于 1。前馈层是“线性、激活、线性”；归一化放在整个子层之前或"
         "之后，不在两个矩阵之间。小规模上看不出这些好处：在这里短时间训练的两层 Transformer 中，四种激活函数相差不到 2 %，ReLU 还领先，而损失是否振荡取决于步长。"
-        "2022 年以后真正起作用的一步是门控：PaLM 与 LLaMA 用 SwiGLU，并把隐藏层缩到三分之二以保持参数量相等。",
+        "下一步是门控：PaLM 与 LLaMA 用 SwiGLU，其中 LLaMA 把隐藏层缩到三分之二以保持参数量相等。",
     ),
     flips=T(
         "Where speed or sparse activations count more than a small gain, ReLU (or its square) is "

@@ -215,9 +215,7 @@ def which_is_closer(lab: Lab) -> Evidence:
 @once
 def costs(lab: Lab) -> Any:
     """Times of every form in every engine."""
-    return gelu_costs(
-        lab.rng("costs"), lab.pick(1_000_000, 65_536), lab.pick(11, 3), lab.pick(5, 2)
-    )
+    return gelu_costs(lab.rng("costs"), lab.pick(1_000_000, 65_536), lab.pick(9, 3), lab.pick(2, 1))
 
 
 def gain(lab: Lab, form: str) -> Settings:
