@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import fathom
 import numpy as np
+
+import fathom
 from fathom.autograd import Function, gradcheck
 from fathom.book import (
     All,

@@ -551,7 +551,7 @@ def mandatory(lab: Lab) -> Evidence:
 
 @question.figure(T("Variance through 50 layers", "方差随 50 层的变化"))
 def through_depth(lab: Lab) -> Figure:
-    """SELU under two initializations, and ReLU under He's; the mean over seeds and its band."""
+    """SELU under two initializations, and ReLU under He's; geometric means over seeds and bands."""
     width = lab.pick(256, 64)
     others = [
         through(relu, np.random.default_rng(s), depth=50, width=width, rule="he", batch=128)
@@ -564,11 +564,11 @@ def through_depth(lab: Lab) -> Figure:
     ]
     lines = []
     for name, signals in kinds:
-        seen = [Sample(column) for column in np.array([s.std**2 for s in signals]).T]
-        lines.append(Line(
-            name, range(1, 51), [s.mean for s in seen],
-            [max(s.low, 1e-3) for s in seen], [s.high for s in seen],
-        ))  # fmt: skip
+        seen = [Sample(column) for column in np.log10([s.std**2 for s in signals]).T]
+        middle, low, high = (
+            [10 ** getattr(s, part) for s in seen] for part in ("mean", "low", "high")
+        )
+        lines.append(Line(name, range(1, 51), middle, low, high))
     return Figure(
         Axis(T("layer", "层")),
         Axis(T("variance", "方差"), log=True),

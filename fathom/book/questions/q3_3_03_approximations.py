@@ -48,15 +48,15 @@ question = Question(
         "is at most 0.00047 from x Phi(x); the sigmoid form x sigmoid(1.702 x) is up to 0.0203 "
         "off, and ReLU, the crudest, up to 0.170. They were made because the error function used "
         "to be slow or missing. Whether they save time depends on the engine: where erf has a "
-        "vectorized kernel the exact form is as quick or quicker, and a form composed of several "
+        "vectorized kernel the gain is small or even a loss, and a form composed of several "
         "operations pays for its passes over memory. PyTorch and TensorFlow default to the exact "
         "form; the tanh form must be asked for (approximate='tanh', approximate=True). Use the "
         "form the weights were trained with: GPT-2 the tanh form, CLIP the sigmoid "
         "form.",
         "常见的替代有两种。tanh 形式 x (1 + tanh(√(2/π) (x + 0.044715 x^3))) / 2 与 x Phi(x) 最多差 "
         "0.00047；sigmoid 形式 x sigmoid(1.702 x) 最多差 0.0203；最粗的 ReLU 最多差 0.170。当初提出它们，"
-        "是因为误差函数很慢或根本没有。能否省时间取决于计算引擎：erf 有向量化内核时，精确形式同样快甚至"
-        "更快；由几个运算拼成的形式要为多次读写内存付出代价。PyTorch 与 TensorFlow 默认都是精确形式，"
+        "是因为误差函数很慢或根本没有。能否省时间取决于计算引擎：erf 有向量化内核时，收益很小甚至"
+        "为负；由几个运算拼成的形式要为多次读写内存付出代价。PyTorch 与 TensorFlow 默认都是精确形式，"
         "tanh 形式须显式指定（approximate='tanh'、approximate=True）。应使用权重训练时的那种形式：GPT-2 用 tanh "
         "形式，CLIP 用 sigmoid 形式。",
     ),
@@ -441,7 +441,7 @@ def times(lab: Lab) -> Figure:
         bars,
         T(
             "Which form is quickest differs by engine: where the error function has a vectorized "
-            "kernel the exact form costs no more than the others.",
-            "哪种形式最快因引擎而异：误差函数有向量化内核时，精确形式并不更贵。",
+            "kernel the exact form costs less or little more than the tanh form.",
+            "哪种形式最快因引擎而异：误差函数有向量化内核时，精确形式比 tanh 形式更省或只略贵。",
         ),
     )

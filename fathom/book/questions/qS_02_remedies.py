@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any
 
-import fathom
 import numpy as np
+
+import fathom
 from fathom import nn
 from fathom.book import (
     All,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import fathom
 import numpy as np
+
+import fathom
 from fathom import doctor, nn
 from fathom.book import (
     All,

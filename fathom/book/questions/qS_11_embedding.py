@@ -213,8 +213,10 @@ def factored(sentences: Any, width: int = WIDTH) -> WordVectors:
     return WordVectors(words, u[:, :width] * np.sqrt(s[:width]))
 
 
-def learnt(way: str, sentences: Any, seed: int) -> WordVectors:
-    """Vectors of width 16 by skip-gram, by factoring, or of random rows."""
+@once
+def learnt(lab: Lab, way: str, size: int, seed: int) -> WordVectors:
+    """Vectors of width 16 by skip-gram, by factoring, or of random rows, from `size` sentences."""
+    sentences = grammar(size, ("people",), seed=seed).sentences
     if way == "skip-gram":
         return SkipGram(WIDTH, window=10, epochs=8, batch_size=256, seed=seed).fit(sentences)
     if way == "factored":
@@ -228,9 +230,9 @@ def analogies(lab: Lab, way: str, size: int) -> dict[str, Sample]:
     """Share of role-and-gender analogies solved, one a seed; with the three given words left out
     of the answers, and with them allowed."""
     found = []
-    for seed in lab.seeds(6, 2):
+    for seed in lab.seeds(6, 3):
         corpus = grammar(size, ("people",), seed=seed)
-        vectors = learnt(way, corpus.sentences, seed)
+        vectors = learnt(lab, way, size, seed)
         known = [q for q in corpus.analogies if all(word in vectors for word in q)]
         found.append([vectors.accuracy(known), vectors.accuracy(known, exclude=False)])
     return {n: Sample(c) for n, c in zip(("left out", "allowed"), np.array(found).T, strict=True)}
@@ -294,10 +296,9 @@ def closeness(lab: Lab) -> dict[str, dict[str, Sample]]:
     corpus = grammar(10, ("people",))
     quads = corpus.analogies  # (king, man, woman, queen): a-d role, a-b gender, a-c neither
     found: dict[str, dict[str, list[float]]] = {}
-    for seed in lab.seeds(6, 2):
-        text = grammar(lab.pick(300, 160), ("people",), seed=seed).sentences
+    for seed in lab.seeds(6, 3):
         for way in ("skip-gram", "factored", "random"):
-            vectors = learnt(way, text, seed)
+            vectors = learnt(lab, way, lab.pick(300, 160), seed)
             for kind, other in (("role", 3), ("gender", 1), ("neither", 2)):
                 mean = np.mean([vectors.similarity(q[0], q[other]) for q in quads])
                 found.setdefault(way, {}).setdefault(kind, []).append(float(mean))
