@@ -315,10 +315,9 @@ def by_radius(lab: Lab) -> Figure:
         lab, RADII, lambda name, radius: accuracies(lab, name, 21, radius),
         Axis(T("spectral radius", "谱半径")),
         T(
-            "tanh and ReLU do best up to a radius of 1 and lose beyond it, the unbounded ReLU "
-            "most; "
-            "the sigmoid hardly depends on it and stays below.",
-            "tanh 和 ReLU 在谱半径不超过 1 时最好，超过后变差，无界的 ReLU 损失最大；"
-            "sigmoid 几乎不受谱半径影响，始终偏低。",
+            "tanh and ReLU do best up to a radius of about 1.5; at 2 they lose, the unbounded ReLU "
+            "most. The sigmoid hardly depends on it.",
+            "tanh 和 ReLU 在谱半径不超过约 1.5 时最好；到 2 时变差，无界的 ReLU 损失最大。"
+            "sigmoid 几乎不受谱半径影响。",
         ),
     )  # fmt: skip

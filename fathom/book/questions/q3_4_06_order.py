@@ -130,9 +130,10 @@ def with_relu(lab: Lab) -> Figure:
         "relu",
         T(
             "At small rates the norm behind ReLU is ahead, near the best rate the orders differ by "
-            "about a point, and both learn at rates where the network without norm does not yet.",
-            "学习率小时，归一化放在 ReLU 之后领先；在最佳学习率附近两种顺序相差约一个百分点；在没有归一化"
-            "的网络还学不动的学习率下，两者都能学习。",
+            "about a point. At a rate of 1 the norm behind ReLU scatters widely. Without norm the network "
+            "has hardly begun.",
+            "学习率小时，归一化放在 ReLU 之后领先；在最佳学习率附近两种顺序相差约一个百分点；学习率为 1 时，归"
+            "一化在 ReLU 之后的结果波动很大。没有归一化的网络才刚刚起步。",
         ),
     )
 
@@ -196,13 +197,13 @@ class Rows(nn.Module):
 
 @question.figure(T("Norm before or behind the residual sum", "归一化在残差相加之前还是之后"))
 def transformer(lab: Lab) -> Figure:
-    """Digits as sequences of eight rows, four blocks, four passes of Adam over 640 digits without
-    warm-up, bands over three seeds."""
+    """Digits as sequences of eight rows, four blocks, four passes of Adam without warm-up, bands
+    over five seeds."""
     rates = lab.pick((0.003, 0.01, 0.03), (0.01,))
     lines = [
         line(name, rates, by_rate(
-            lab, lambda first=first: Rows(first, lab.pick(4, 1)), rates, rows=lab.pick(640, 64),
-            seeds=3, epochs=lab.pick(4, 1),
+            lab, lambda first=first: Rows(first, lab.pick(4, 1)), rates, rows=lab.pick(None, 64),
+            seeds=5, epochs=lab.pick(4, 1),
         ))
         for first, name in ((True, T("pre-norm", "前置归一化")), (False, T("post-norm", "后置归一化")))
     ]  # fmt: skip
