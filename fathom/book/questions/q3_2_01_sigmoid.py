@@ -213,8 +213,9 @@ def hidden_means(lab: Lab) -> Any:
         "optimizer": "adam", "lr": 0.01, "epochs": lab.pick(10, 3), "batch_size": 32,
     }  # fmt: skip
     fleet = train_many(spec, data.x, data.y, seeds=lab.seeds(20, 5))
+    nets: list[Any] = [run.model for run in fleet.runs]
     with fathom.no_grad():
-        hidden = [run.model[1](run.model[0](fathom.tensor(data.test_x))) for run in fleet.runs]
+        hidden = [net[1](net[0](fathom.tensor(data.test_x))) for net in nets]
     return np.array([float(h.value().mean()) for h in hidden])
 
 

@@ -378,7 +378,7 @@ def scalar_functions(lab: Lab) -> Evidence:
         "math.exp": calls(lambda x: 1 / (1 + math.exp(-x)), numbers),
         "np.exp": calls(lambda x: 1 / (1 + np.exp(-x)), numbers),
     }
-    times = {name: rounds_of(tasks, clock, lab.pick(10, 3)) for name, clock in CLOCKS.items()}
+    times = {name: rounds_of(tasks, clock, lab.pick(40, 3)) for name, clock in CLOCKS.items()}
     return Settings(
         T("the functions", "函数写法"),
         {

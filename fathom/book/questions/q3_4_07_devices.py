@@ -69,9 +69,9 @@ question = Question(
         "车载芯片上的感知以 INT8 运行；卷积与 ReLU 融合为一个算子，使延迟可预测。",
     ),
     change=T(
-        "Calibrate with one outlier a hundred times as large: the step grows a hundredfold and every "
+        "Calibrate with one outlier thirty times as large: the steps grow accordingly and every "
         "activation loses accuracy, ReLU6 least.",
-        "在校准数据里加入一个大一百倍的离群值：步长增大百倍，所有激活都会掉点，ReLU6 最少。",
+        "在校准数据里加入一个大三十倍的离群值：步长随之增大，所有激活都会掉点，ReLU6 最少。",
     ),
 )
 
