@@ -145,8 +145,8 @@ def text(lab: Lab) -> Figure:
             for i, name in enumerate(names)
         ],
         T(
-            "Cold text repeats itself and is well spelt; hot text is ever new and ever less made "
+            "Cold text repeats itself and is mostly well spelt; hot text is ever new and ever less made "
             "of words. Bands span the trained networks.",
-            "低温文本重复但拼写正确；高温文本总是新的，却越来越不成词。色带为各训练网络的范围。",
+            "低温文本重复但大多拼写正确；高温文本总是新的，却越来越不成词。色带为各训练网络的范围。",
         ),
     )  # fmt: skip

@@ -23,18 +23,20 @@ question = Question(
         "exhaustively for small ones and with a recurrent controller trained by reinforcement for "
         "larger ones, scored by training a small network, and found x sigmoid(beta x). The space is "
         "small: 20 unary and 8 binary functions give 3,200 formulas of one unit, many of them equal. "
-        "So random search is a strong baseline, and evolution or REINFORCE show their worth only "
-        "with deeper formulas and budgets of hundreds of trials. The score is noisy, and its maximum "
+        "So random search is a strong baseline: after 32 trials evolution and REINFORCE are ahead of "
+        "it by less than the scatter here. The score is noisy, and its maximum "
         "over many trials is biased upwards: retest the best on new seeds and data. What wins on one "
-        "task may be made for it: here the ten best on spirals (cosines, squares) stay ahead of ReLU "
-        "on other sets in the plane and all fall behind it on digits. So a find counts only after it "
-        "has held on tasks it was not searched on; that test left Swish, and few others.",
+        "task may be made for it: here the ten best on spirals (most with a cosine or sine) stay "
+        "ahead of ReLU on other sets in the plane, and most fall behind it on iris and digits. So a "
+        "find counts only after it has held on tasks it was not searched on; that test left Swish, "
+        "and few others.",
         "可以。Ramachandran、Zoph 与 Le（2017）在由一元和二元函数组成的公式中搜索：小公式穷举，大公式用强"
         "化学习训练的循环控制器，以小网络的训练结果打分，找到了 x sigmoid(beta x)。这个空间不大：20 个一元"
-        "和 8 个二元函数只给出 3200 个单层公式，其中不少等价。因此随机搜索是很强的基线，进化和 REINFORCE 只"
-        "有在公式更深、预算达数百次时才显出价值。评分有噪声，多次试验取最大值又会偏高，所以要用新的种子和数据"
-        "复测。在一个任务上胜出的公式可能只适合那类数据：在这里，螺旋数据上的前十名（余弦、平方）在"
-        "其他平面数据上仍领先 ReLU，在数字上则全部落后。只有在未参与搜索的任务上仍成立才算数。经过这种检验留下来的是 Swish，别的寥寥无几。",
+        "和 8 个二元函数只给出 3200 个单层公式，其中不少等价。因此随机搜索是很强的基线：在这里试验 "
+        "32 次后，进化和 REINFORCE 的领先小于波动。评分有噪声，多次试验取最大值又会偏高，所以要用新的种子和数据"
+        "复测。在一个任务上胜出的公式可能只适合那类数据：在这里，螺旋数据上的前十名（多含余弦或正弦）在"
+        "其他平面数据上仍领先 ReLU，在鸢尾花和数字上则大多落后。只有在未参与搜索的任务上仍成立才算数。经过"
+        "这种检验留下来的是 Swish，别的寥寥无几。",
     ),
     flips=T(
         "For one fixed task with a large budget of inference, a function made for it is a gain, not "
@@ -156,10 +158,11 @@ def transfer(lab: Lab) -> Figure:
         Axis(T("score less ReLU's", "得分减 ReLU 的得分")),
         [*marks, Level(T("ReLU", "ReLU"), y=0.0)],
         T(
-            "The winners stay ahead of ReLU on other tasks in the plane, and fall behind it on iris and "
-            "digits: they suit the kind of data they were chosen on. SiLU stays near ReLU throughout.",
-            "胜者在其他平面任务上仍领先 ReLU，在鸢尾花和数字上则落后：它们适合的是选出它们的那类数据。SiLU "
-            "始终与 ReLU 相近。",
+            "The winners stay ahead of ReLU on other tasks in the plane; on iris and digits most fall "
+            "behind it: they suit the kind of data they were chosen on. SiLU stays near ReLU "
+            "throughout.",
+            "胜者在其他平面任务上仍领先 ReLU，在鸢尾花和数字上则大多落后：它们适合的是选出它们的那类数据。"
+            "SiLU 始终与 ReLU 相近。",
         ),
         ahead,
     )

@@ -30,7 +30,13 @@ def command() -> None:
     """A textbook of deep learning, checked line by line.
 
     Every claim is a function that measures, and a rule stated beforehand that gives the verdict:
-    confirmed, refuted, depends, undecided, not measurable.
+    confirmed, refuted, depends, undecided, not measurable. Every command takes --json.
+
+    \b
+    Examples:
+      fathom book ask "why do gradients vanish"
+      fathom book run 3.2 --quick
+      fathom book report
     """
 
 
