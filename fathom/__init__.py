@@ -5,11 +5,23 @@
 
 from __future__ import annotations
 
+import typing as _typing
 import warnings as _warnings
 
 import numpy as _np
 
-from fathom import activations, autograd, data, func, linalg, models, nn, ops, optim, train
+from fathom import (
+    activations,
+    autograd,
+    data,
+    func,
+    linalg,
+    models,
+    nn,
+    ops,
+    optim,
+    train,
+)
 from fathom.compile.function import compile
 from fathom.engine import random
 from fathom.engine.errors import FathomError
@@ -75,4 +87,5 @@ __all__ = [
     "train_many",
     "uint8",
 ]
-__all__ += ops.__all__
+if not _typing.TYPE_CHECKING:  # a type checker follows the star import by itself
+    __all__ += ops.__all__

@@ -21,7 +21,8 @@ from fathom.engine.errors import FathomError
 from fathom.version import __version__
 
 COMMANDS = (
-    "demo", "train", "lr-find", "evaluate", "predict", "summary", "datasets", "activations", "info",
+    "demo", "train", "lr-find", "evaluate", "predict", "summary", "datasets", "activations",
+    "book", "info",
 )  # fmt: skip
 OK, BUG, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
@@ -31,6 +32,7 @@ WELCOME = (
     ("fathom train iris", "a network, its accuracy and its report in seconds"),
     ("fathom train my.csv --target price", "the same for a table of yours"),
     ("fathom summary --layers 64,32 --in 8", "count the parameters of a network"),
+    ('fathom book ask "why do gradients vanish"', "an answer, and the experiment behind it"),
 )
 
 
@@ -124,7 +126,7 @@ def cli(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand is None:
         click.echo(f"Fathom {__version__}: deep learning you can see to the bottom of.\n")
-        click.echo("Five things to try:\n")
+        click.echo("Six things to try:\n")
         width = max(len(line) for line, _ in WELCOME)
         for line, why in WELCOME:
             click.echo(f"  {line.ljust(width)}   {why}")

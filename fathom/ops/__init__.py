@@ -1,5 +1,7 @@
 """Operations by family: the primitives and the functions composed of them."""
 
+from typing import TYPE_CHECKING
+
 from fathom.ops import (
     assemble,
     counting,
@@ -59,30 +61,33 @@ from fathom.ops.writing import *
 
 methods.attach()
 
-__all__: list[str] = []
-__all__ += create.__all__
-__all__ += cumulate.__all__
-__all__ += elementwise.__all__
-__all__ += index.__all__
-__all__ += linalg.__all__
-__all__ += loss.__all__
-__all__ += order.__all__
-__all__ += padding.__all__
-__all__ += reduce.__all__
-__all__ += rounding.__all__
-__all__ += writing.__all__
-__all__ += shape.__all__
-__all__ += special.__all__
-__all__ += tiling.__all__
-__all__ += trigonometric.__all__
-__all__ += einstein.__all__
-__all__ += products.__all__
-__all__ += sample.__all__
-__all__ += ["det", "inverse", "logdet", "matrix_exp", "slogdet"]
-__all__ += triangle.__all__
-__all__ += assemble.__all__
-__all__ += counting.__all__
-__all__ += distance.__all__
-__all__ += running.__all__
-__all__ += scattering.__all__
-__all__ += statistics.__all__
+if not TYPE_CHECKING:  # a type checker follows the star imports above by itself
+    _families = (
+        create,
+        cumulate,
+        elementwise,
+        index,
+        linalg,
+        loss,
+        order,
+        padding,
+        reduce,
+        rounding,
+        writing,
+        shape,
+        special,
+        tiling,
+        trigonometric,
+        einstein,
+        products,
+        sample,
+        triangle,
+        assemble,
+        counting,
+        distance,
+        running,
+        scattering,
+        statistics,
+    )
+    __all__ = [name for family in _families for name in family.__all__]
+    __all__ += ["det", "inverse", "logdet", "matrix_exp", "slogdet"]

@@ -22,9 +22,9 @@ def python(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_alone_it_prints_five_things_to_try(run):
+def test_alone_it_prints_six_things_to_try(run):
     lines = [line for line in run().stdout.splitlines() if line.startswith("  fathom ")]
-    assert len(lines) == 5
+    assert len(lines) == 6
     for line in lines:
         assert line.split()[1] in COMMANDS
 

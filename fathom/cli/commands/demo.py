@@ -14,6 +14,8 @@ from fathom.cli.options import Command, json_option, option
 if TYPE_CHECKING:
     from fathom.cli.training import Run
 
+CLAIMS = ("CS.7-02", "C2.1.8-06", "C2.1.8-03")  # about what was just trained: dropout, biases
+
 
 @click.command(
     "demo",
@@ -43,7 +45,7 @@ def command(out: Path, epochs: int, seed: int, open_it: bool, as_json: bool) -> 
     """Train a network on 1,797 handwritten digits, in seconds and without a download.
 
     Then test it on rows it has not seen, save it, load it again, check that the loaded network
-    predicts the same to the last bit, and write a report.
+    predicts the same to the last bit, write a report, and check three claims of the book.
     """
     from fathom.cli import live, show, training
     from fathom.cli.settings import Settings
@@ -57,12 +59,14 @@ def command(out: Path, epochs: int, seed: int, open_it: bool, as_json: bool) -> 
         tell=lambda line: console.show(line, file=file),
     )  # fmt: skip
     same = _same_after_reload(run, out)
-    result = {**run.result, "reloaded_predicts_the_same": same}
+    checked = _check_claims()
+    result = {**run.result, "reloaded_predicts_the_same": same, "claims": checked}
     if as_json:
         console.print_json(result)
     else:
         console.show(*show.scores(run.result["scores"], run.outcome.part))
         _tell(run, out)
+        _tell_claims(checked)
     if open_it:
         click.launch(str(out / "report.html"))
 
@@ -94,6 +98,23 @@ def _tell(run: Run, out: Path) -> None:
         f"report  {out / 'report.html'}   (open it in a browser)",
         f"next    fathom predict {out} digits --rows 0:5",
     )
+
+
+def _check_claims() -> list[dict[str, Any]]:
+    """Three claims of the book, checked now: their entries in the ledger."""
+    from fathom.book import Lab, catalogue, runner
+
+    found = map(catalogue.claim, CLAIMS)
+    return [runner.check(claim, Lab(question.id)) for question, claim in found]
+
+
+def _tell_claims(checked: list[dict[str, Any]]) -> None:
+    console.show("", "three claims of a textbook, measured just now:")
+    for entry in checked:
+        console.show(f"  {entry['verdict']:<10} {entry['text']['en']}")
+        if entry["correction"]:
+            console.show(f"{'':13}{entry['correction']['en']}")
+    console.show(f"why     fathom book verify {CLAIMS[-1]}   (all of them: fathom book list)")
 
 
 def _draw(outcome: Any, row: int, words: str) -> None:

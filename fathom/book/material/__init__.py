@@ -1,0 +1,1 @@
+"""What several questions measure with: calculus, signals through depth, training, timing, data."""

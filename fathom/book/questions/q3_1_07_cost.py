@@ -1,0 +1,527 @@
+"""3.1.7 What activations cost where a network runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import erf, sqrt
+from typing import Any
+
+import numpy as np
+
+import fathom
+from fathom import activations
+from fathom.book import (
+    All,
+    Axis,
+    Bars,
+    Check,
+    Evidence,
+    Figure,
+    Lab,
+    Level,
+    Line,
+    NotMeasurable,
+    Question,
+    Region,
+    Routes,
+    Sample,
+    Settings,
+    T,
+    at_least,
+    at_most,
+    equals,
+    once,
+    within,
+)
+from fathom.book.material.activation_cost import (
+    CLOCKS,
+    Costs,
+    costs,
+    in_numpy,
+    rounds_of,
+    shortest,
+)
+from fathom.book.material.calculus import value
+from fathom.train.quantize import Affine, lookup_table
+
+question = Question(
+    "3.1.7",
+    title=T(
+        "What do activations cost in deployment, and when does it matter?",
+        "部署时激活函数的计算开销有多大？何时重要？",
+    ),
+    difficulty=3,
+    frequency=3,
+    topics=("benchmark", "quantization", "deployment", "int8", "激活开销", "量化", "部署"),
+    alone=True,
+    answer=T(
+        "Less than the tables say, and not in their order. An activation costs what its code "
+        "costs: whether it is fused with its neighbours, vectorized, and limited by memory or by "
+        "arithmetic. On one machine the same tanh takes 25 times ReLU in one library, 3 times in "
+        "another and as long as ReLU in a third; the tanh form of GELU is quicker than the exact "
+        "one in some and slower in others. In a feed-forward block of width 512 two matrix "
+        "products dwarf it: GELU takes a few percent with decent code, so replacing it cannot "
+        "speed the block up by more. It matters where products are cheap: small widths, depthwise "
+        "convolutions, int8 chips that have ReLU in hardware. ReLU is exact on any int8 grid; "
+        "Leaky ReLU's negative side collapses to two codes on the same grid; GELU needs a table of "
+        "256 entries, right to half a step.",
+        "比表格说的少，排序也不同。激活的开销就是它那段代码的开销：是否与前后算子融合、是否向量化、"
+        "受限于内存还是运算。同一台机器上，同样的 tanh 在一个库里是 ReLU 的 25 倍，在另一个库里是 "
+        "3 倍，在第三个库里与 ReLU 相当；tanh 近似的 GELU 在有的库里比精确版快，在有的库里更慢。宽"
+        "度 512 的前馈块中，两次矩阵乘法远大于激活：代码得当时 GELU 只占百分之几，替换它带来的加速"
+        "也不会更多。乘法便宜时它才重要：小宽度、深度可分离卷积、只有 ReLU 硬件单元的 int8 芯片。"
+        "ReLU 在任何 int8 网格上都精确；Leaky ReLU 的负半边在同一网格上塌缩为两个码；GELU 需要 256 "
+        "项的表，误差不超过半步。",
+    ),
+    flips=T(
+        "If the matrix products are small or run on an accelerator, the activation's share grows: "
+        "by Amdahl's law it is what is left.",
+        "如果矩阵乘法很小或由加速器完成，激活的占比就上升：按阿姆达尔定律，剩下的就是它。",
+    ),
+    analogy=T(
+        "Arguing about the price of stamps when sending a piano.",
+        "寄一架钢琴，却在计较邮票的价钱。",
+    ),
+    generative=T(
+        "In large language models SwiGLU's third matrix costs far more than its Swish.",
+        "在大语言模型中，SwiGLU 的第三个矩阵比 Swish 本身贵得多。",
+    ),
+    classical=T(
+        "Trees and linear models have no activation to pay for; for a logistic regression one "
+        "sigmoid a row is nothing.",
+        "树模型和线性模型没有激活开销；逻辑回归每行一个 sigmoid 可以忽略。",
+    ),
+    driving=T(
+        "On a car's chip the question is not how quick GELU is but whether the compiler supports "
+        "it in int8 at all.",
+        "在车载芯片上，问题不是 GELU 快不快，而是编译器是否支持它的 int8 版本。",
+    ),
+    change=T(
+        "Let the width fall from 512 to 64: the activation's share of the block rises several "
+        "times.",
+        "把宽度从 512 降到 64：激活在前馈块中的占比升高数倍。",
+    ),
+)
+
+SHOWN = {"relu": "ReLU", "leaky_relu": "Leaky ReLU", "sigmoid": "sigmoid", "tanh": "tanh",
+         "elu": "ELU", "gelu": "GELU", "gelu_tanh": "GELU, tanh form", "silu": "Swish"}  # fmt: skip
+
+
+@once
+def timed(lab: Lab) -> Costs:
+    """Times of the activations in three engines."""
+    return costs(lab.rng("cost"), lab.pick(1_000_000, 20_000), lab.pick(8, 3), lab.pick(5, 2))
+
+
+def against(lab: Lab, slow: str, fast: str = "relu") -> Settings:
+    """Ratio of two times in each engine."""
+    engines = timed(lab).times
+    return Settings(T("engine", "引擎"), {e: timed(lab).ratio(e, slow, fast) for e in engines})
+
+
+MEASURED = T(
+    "Measured here: {n[PyTorch/quickest run]:.1f} in PyTorch, "
+    "{n[Fathom, compiled/quickest run]:.1f} in compiled Fathom, {n[NumPy/quickest run]:.1f} in "
+    "NumPy.",
+    "本机实测：PyTorch {n[PyTorch/quickest run]:.1f}，Fathom 编译后 "
+    "{n[Fathom, compiled/quickest run]:.1f}，NumPy {n[NumPy/quickest run]:.1f}。",
+)
+TIMED: dict[str, Any] = {"correction": MEASURED, "needs": ("torch", "scipy")}
+
+
+@question.experiment(
+    "C3.1.7-01",
+    T("Leaky ReLU costs 1.1 times ReLU.", "Leaky ReLU 的开销是 ReLU 的 1.1 倍。"),
+    equals(1.1, 0.22),
+    **TIMED,
+)
+def leaky(lab: Lab) -> Evidence:
+    """A million float32 numbers, one thread: time over ReLU's in the same engine, by the quickest
+    run and by processor time. A single ratio of times is taken to a fifth of itself."""
+    return against(lab, "leaky_relu")
+
+
+@question.experiment(
+    "C3.1.7-02",
+    T("Sigmoid costs 5 to 10 times ReLU.", "sigmoid 的开销是 ReLU 的 5 到 10 倍。"),
+    within(5.0, 10.0),
+    **TIMED,
+)
+def sigmoid(lab: Lab) -> Evidence:
+    """A million float32 numbers, one thread: time over ReLU's in the same engine, two clocks."""
+    return against(lab, "sigmoid")
+
+
+@question.experiment(
+    "C3.1.7-03",
+    T("Tanh costs 5 to 10 times ReLU.", "tanh 的开销是 ReLU 的 5 到 10 倍。"),
+    within(5.0, 10.0),
+    **TIMED,
+)
+def tanh(lab: Lab) -> Evidence:
+    """A million float32 numbers, one thread: time over ReLU's in the same engine, two clocks."""
+    return against(lab, "tanh")
+
+
+@question.experiment(
+    "C3.1.7-04",
+    T("Exact GELU costs 15 to 20 times ReLU.", "精确 GELU 的开销是 ReLU 的 15 到 20 倍。"),
+    within(15.0, 20.0),
+    weight=2,
+    **TIMED,
+)
+def gelu(lab: Lab) -> Evidence:
+    """A million float32 numbers, one thread: time over ReLU's in the same engine, two clocks."""
+    return against(lab, "gelu")
+
+
+@question.experiment(
+    "C3.1.7-05",
+    T("The tanh form of GELU is quicker than the exact one.", "近似 GELU 比精确 GELU 快。"),
+    at_least(1.05),
+    correction=T(
+        "It depends on the engine; exact over approximate: {n[PyTorch/quickest run]:.2f} in "
+        "PyTorch, {n[Fathom, compiled/quickest run]:.2f} in compiled Fathom, "
+        "{n[NumPy/quickest run]:.2f} in NumPy with SciPy's error function.",
+        "取决于引擎；精确版与近似版耗时之比：PyTorch {n[PyTorch/quickest run]:.2f}，Fathom 编译后 "
+        "{n[Fathom, compiled/quickest run]:.2f}，NumPy（误差函数用 SciPy）"
+        "{n[NumPy/quickest run]:.2f}。",
+    ),
+    weight=3,
+    needs=("torch", "scipy"),
+)
+def approximate(lab: Lab) -> Evidence:
+    """A million float32 numbers, one thread: time of exact GELU over that of its tanh form, two
+    clocks."""
+    return against(lab, "gelu", "gelu_tanh")
+
+
+@question.experiment(
+    "C3.1.7-06",
+    T(
+        "The tanh form of GELU costs 8 to 12 times ReLU.",
+        "tanh 近似 GELU 的开销是 ReLU 的 8 到 12 倍。",
+    ),
+    within(8.0, 12.0),
+    **TIMED,
+)
+def gelu_tanh(lab: Lab) -> Evidence:
+    """A million float32 numbers, one thread: time over ReLU's in the same engine, two clocks."""
+    return against(lab, "gelu_tanh")
+
+
+@question.experiment(
+    "C3.1.7-07",
+    T("Swish costs 6 to 10 times ReLU.", "Swish 的开销是 ReLU 的 6 到 10 倍。"),
+    within(6.0, 10.0),
+    **TIMED,
+)
+def swish(lab: Lab) -> Evidence:
+    """A million float32 numbers, one thread: time over ReLU's in the same engine, two clocks."""
+    return against(lab, "silu")
+
+
+@question.exact(
+    "C3.1.7-08",
+    T("GELU(x) = x P(X <= x) = x Phi(x).", "GELU(x) = x P(X <= x) = x Phi(x)。"),
+    at_most(1e-9),
+)
+def gelu_is(lab: Lab) -> Evidence:
+    """Largest difference on [-6, 6] of the library's GELU from x times the normal distribution: by
+    C's error function, and by integrating the density."""
+    x = np.linspace(-6.0, 6.0, 241)
+    ours = value(activations.gelu, x)
+    nodes, weights = np.polynomial.legendre.leggauss(80)
+    middle = (x + 12.0) / 2  # the density from -12 to x
+    points = middle[:, None] * (nodes + 1.0) - 12.0
+    area = middle * (np.exp(-(points**2) / 2) @ weights) / np.sqrt(2 * np.pi)
+    by_erf = np.array([0.5 * (1.0 + erf(v / sqrt(2))) for v in x])
+    return Routes({
+        "error function": float(np.abs(ours - x * by_erf).max()),
+        "integral": float(np.abs(ours - x * area).max()),
+    })  # fmt: skip
+
+
+def feed_forward(engine: str, width: int, rng: np.random.Generator) -> dict[str, Callable[[], Any]]:
+    """A block of that width for 512 tokens and the GELU in it, as things to time."""
+    x = rng.standard_normal((512, width)).astype(np.float32)
+    w1, w2 = (
+        (rng.standard_normal(s) / np.sqrt(s[0])).astype(np.float32)
+        for s in ((width, 4 * width), (4 * width, width))
+    )  # fmt: skip
+    h = x @ w1
+    if engine == "NumPy":
+        bend = in_numpy(h)["gelu"]
+        return {"block": lambda: (x @ w1, bend(), h @ w2), "activation": bend}
+    if engine == "PyTorch":
+        import torch
+
+        torch.set_num_threads(1)
+        tx, t1, t2, th = (torch.from_numpy(a) for a in (x, w1, w2, h))
+        f = torch.nn.functional.gelu
+
+        def block() -> Any:
+            with torch.no_grad():
+                return f(tx @ t1) @ t2
+
+        return {"block": block, "activation": lambda: f(th)}
+    fx, f1, f2, fh = (fathom.tensor(a) for a in (x, w1, w2, h))
+    whole = fathom.compile(lambda a, b, c: activations.gelu(a @ b) @ c)
+    alone = fathom.compile(lambda a: activations.gelu(a))
+
+    def run(call: Callable[[], Any]) -> Callable[[], Any]:
+        def quiet() -> Any:
+            with fathom.no_grad():
+                return call()
+
+        return quiet
+
+    return {"block": run(lambda: whole(fx, f1, f2)), "activation": run(lambda: alone(fh))}
+
+
+ENGINES = ("PyTorch", "Fathom, compiled", "NumPy")
+
+
+@once
+def share(lab: Lab, engine: str) -> Routes:
+    """GELU's share of the block's time at width 512, one number a round, by each clock."""
+    tasks = feed_forward(engine, lab.pick(512, 128), lab.rng("block"))
+    found: dict[str, Any] = {}
+    for name, clock in CLOCKS.items():
+        times = rounds_of(tasks, clock, lab.pick(6, 3))
+        found[name] = Sample(times["activation"] / times["block"])
+    return Routes(found)
+
+
+@question.experiment(
+    "C3.1.7-09",
+    T(
+        "In a typical Transformer layer the activation takes about 20 % of the feed-forward "
+        "block's time.",
+        "典型 Transformer 层中，激活约占前馈块时间的 20%。",
+    ),
+    within(0.15, 0.25),
+    correction=T(
+        "At width 512 GELU takes {n[PyTorch/quickest run]:.1%} in PyTorch, "
+        "{n[Fathom, compiled/quickest run]:.1%} in compiled Fathom and {n[NumPy/quickest run]:.0%} "
+        "with NumPy and SciPy's error function: it is the code that decides.",
+        "宽度 512 时，GELU 在 PyTorch 中占 {n[PyTorch/quickest run]:.1%}，在编译后的 Fathom 中占 "
+        "{n[Fathom, compiled/quickest run]:.1%}，用 NumPy 加 SciPy 误差函数则占 "
+        "{n[NumPy/quickest run]:.0%}：决定因素是代码。",
+    ),
+    weight=3,
+    needs=("torch", "scipy"),
+)
+def share_of_block(lab: Lab) -> Evidence:
+    """512 tokens, width 512 to 2048 and back, float32, one thread: time of exact GELU alone over
+    that of the block, by the quickest run and by processor time. About 20 % is 15 to 25 %."""
+    return Settings(T("engine", "引擎"), {engine: share(lab, engine) for engine in ENGINES})
+
+
+@question.exact(
+    "C3.1.7-10",
+    T(
+        "20 % of a block that is 35 % of a layer is 5 to 10 % of the whole.",
+        "占前馈块 20%，前馈块占一层 35%，合计为整体的 5% 到 10%。",
+    ),
+    within(0.05, 0.10),
+)
+def product(lab: Lab) -> Evidence:
+    """The product of the two shares."""
+    return 0.20 * 0.35
+
+
+@question.unmeasurable(
+    "C3.1.7-11",
+    T("Mobile NPUs mostly have ReLU alone in hardware.", "移动端 NPU 通常只优化 ReLU。"),
+)
+def mobile(lab: Lab) -> Evidence:
+    """It takes a survey of chips; none is here."""
+    return NotMeasurable(T(
+        "a survey of mobile accelerators and their compilers, with timings on the devices",
+        "需要对移动端加速器及其编译器做调查，并在设备上计时",
+    ))  # fmt: skip
+
+
+def error_in_steps(name: str, same_grid: bool) -> Any:
+    """Error of a table of 256 entries for the 256 codes of [-4, 4], in steps of the results'
+    grid."""
+    grid = Affine.fit(-4.0, 4.0)
+    f = getattr(activations, name)
+    table, out = lookup_table(lambda r: value(f, r), grid, grid if same_grid else None)
+    exact = value(f, grid.dequantize(np.arange(-128, 128)))
+    return np.abs(out.dequantize(table) - exact) / out.scale
+
+
+@question.exact(
+    "C3.1.7-12",
+    T("ReLU in int8 loses nothing.", "ReLU 量化到 int8 无损。"),
+    equals(0.0),
+    weight=2,
+)
+def relu_in_int8(lab: Lab) -> Evidence:
+    """Codes of 256 for which max(q, 0) s differs from max(q s, 0): by hand with three scales; and
+    the error of the library's table on an affine grid, in steps."""
+    q = np.arange(-128, 128)
+    wrong = sum(
+        int((np.maximum(q, 0) * s != np.maximum(q * s, 0)).sum()) for s in (0.1, 0.037, 2.5)
+    )
+    return Routes({"by hand": wrong, "library": float(error_in_steps("relu", True).max())})
+
+
+@question.exact(
+    "C3.1.7-13",
+    T("Leaky ReLU in int8 loses nothing, either.", "Leaky ReLU 量化到 int8 也无损。"),
+    at_most(1e-9),
+    correction=T(
+        "On the same grid the 128 negative codes become {n[negative codes left/by hand]:.0f}, and "
+        "the error reaches {n[error/by hand]:.2f} steps. A finer grid for the negative side would "
+        "be needed.",
+        "在同一网格上，128 个负码只剩 {n[negative codes left/by hand]:.0f} 个，误差达 "
+        "{n[error/by hand]:.2f} 步。负半边需要更细的网格。",
+    ),
+    weight=2,
+)
+def leaky_in_int8(lab: Lab) -> Evidence:
+    """alpha = 0.01, results on the grid of the inputs: largest error in steps, and how many
+    different codes the 128 negative ones become; by hand with zero point 0, and by the library's
+    table."""
+    q = np.arange(-128, 128)
+    exact = np.where(q > 0, q, 0.01 * q)
+    codes = np.rint(exact)
+    grid = Affine.fit(-4.0, 4.0)
+    table, _ = lookup_table(lambda r: value(activations.leaky_relu, r), grid, grid)
+    below = np.arange(-128, 128) < grid.zero_point
+    return All({
+        "error": Routes({
+            "by hand": float(np.abs(codes - exact).max()),
+            "library": float(error_in_steps("leaky_relu", True).max()),
+        }),
+        "negative codes left": Check(Routes({
+            "by hand": len(np.unique(codes[q < 0])), "library": len(np.unique(table[below])),
+        }), at_least(127)),
+    })  # fmt: skip
+
+
+@question.exact(
+    "C3.1.7-14",
+    T(
+        "GELU in int8 takes a table or a polynomial, and is less friendly than ReLU.",
+        "GELU 的 int8 化需要查表或多项式，不如 ReLU 友好。",
+    ),
+    at_least(0.1),
+)
+def gelu_in_int8(lab: Lab) -> Evidence:
+    """Error of a table of 256 entries, in steps of the results' own grid: GELU's less ReLU's on its
+    best grid; and GELU's alone, which must not exceed half a step for a table to do."""
+    own = float(error_in_steps("gelu", False).max())
+    return All({
+        "GELU less ReLU": own - float(error_in_steps("relu", True).max()),
+        "GELU": Check(own, at_most(0.5)),
+    })  # fmt: skip
+
+
+@question.unmeasurable(
+    "C3.1.7-15",
+    T(
+        "In place of GELU, its approximation makes inference 1.3 times as quick at less than 0.1 % "
+        "loss, ReLU 1.5 times at 1 to 2 %.",
+        "用近似 GELU 替换可使推理快 1.3 倍、损失不到 0.1%，用 ReLU 快 1.5 倍、损失 1% 到 2%。",
+    ),
+    weight=3,
+)
+def replaced(lab: Lab) -> Evidence:
+    """The quality takes a language model. The speed is bounded by the activation's share (Amdahl):
+    what the block gains at most, at width 512, were GELU free."""
+    found = share(lab, "Fathom, compiled")["quickest run"]
+    part = found.mean if isinstance(found, Sample) else 0.0
+    return NotMeasurable(
+        T(
+            "a trained large language model, its accuracy with each activation, and its latency; "
+            "the number beside this is the most the feed-forward block could gain here",
+            "需要训练好的大语言模型、各激活下的精度与延迟；旁边的数字是此处前馈块最多能获得的加速",
+        ),
+        {"share of GELU": part, "most the block can gain": 1.0 / (1.0 - part)},
+    )
+
+
+SAID: dict[str, Region] = {
+    "leaky_relu": within(1.1, 1.1), "sigmoid": within(5, 10), "tanh": within(5, 10),
+    "gelu": within(15, 20), "gelu_tanh": within(8, 12), "silu": within(6, 10),
+}  # fmt: skip
+
+
+@question.figure(
+    T("Cost relative to ReLU, measured and printed", "相对 ReLU 的开销：实测与书中数字")
+)
+def ratios(lab: Lab) -> Figure:
+    """Time over ReLU's of the same engine; the book's ranges beside them."""
+    bars = [
+        Bars(
+            T("the book", "书中"), [(r.low * r.high) ** 0.5 for r in SAID.values()],
+            [r.low for r in SAID.values()], [r.high for r in SAID.values()],
+        )
+    ]  # fmt: skip
+    for engine in timed(lab).times:
+        at: list[Any] = [timed(lab).ratio(engine, n, "relu")["quickest run"] for n in SAID]
+        bars.append(Bars(
+            T(engine, engine.replace("compiled", "编译后")), [s.mean for s in at],
+            [s.low for s in at], [s.high for s in at],
+        ))  # fmt: skip
+    return Figure(
+        Axis(T("activation", "激活函数"), ticks=[T(SHOWN[n], SHOWN[n]) for n in SAID]),
+        Axis(T("time, ReLU = 1", "耗时（ReLU = 1）"), log=True),
+        bars,
+        T(
+            "The printed ranges fit no engine, and the engines do not agree with each other: tanh "
+            "is the dearest in one and as cheap as ReLU in another.",
+            "书中的范围与任何一个引擎都不符，各引擎之间也不一致：tanh 在一个引擎里最贵，在另一个里"
+            "与 ReLU 一样便宜。",
+        ),
+    )
+
+
+@question.figure(T("GELU's share of a feed-forward block", "GELU 在前馈块中的占比"))
+def share_by_width(lab: Lab) -> Figure:
+    """Time of GELU alone over that of the block, 512 tokens, by width, compiled Fathom and
+    NumPy."""
+    widths = lab.pick([32, 64, 128, 256, 512], [32, 64, 128])
+    lines = []
+    for engine in ("Fathom, compiled", "NumPy"):
+        at = []
+        for width in widths:
+            tasks = feed_forward(engine, width, lab.rng("block"))
+            times = rounds_of(tasks, shortest, lab.pick(3, 2))
+            at.append(Sample(times["activation"] / times["block"]))
+        lines.append(Line(
+            T(engine, engine.replace("compiled", "编译后")), widths, [s.mean for s in at],
+            [s.low for s in at], [s.high for s in at],
+        ))  # fmt: skip
+    return Figure(
+        Axis(T("width", "宽度"), log=True),
+        Axis(T("share of the block's time", "占前馈块时间的比例"), log=True),
+        [*lines, Level(T("the book's 20 %", "书中的 20%"), y=0.2)],
+        T(
+            "The products grow with the square of the width, the activation with the width: its "
+            "share falls, from where it matters to where it does not.",
+            "矩阵乘法随宽度平方增长，激活只随宽度增长：占比随宽度下降，从重要变得无关紧要。",
+        ),
+    )
+
+
+@question.figure(T("Error of int8 activations", "int8 激活的误差"))
+def int8_errors(lab: Lab) -> Figure:
+    """Error in steps for the 256 codes of [-4, 4]; Leaky ReLU and ReLU on the inputs' grid, GELU on
+    its own."""
+    x = Affine.fit(-4.0, 4.0).dequantize(np.arange(-128, 128))
+    plans = (("relu", True), ("leaky_relu", True), ("gelu", False))
+    return Figure(
+        Axis(T("input", "输入")),
+        Axis(T("error, steps", "误差（步）")),
+        [Line(T(SHOWN[n], SHOWN[n]), x, error_in_steps(n, same)) for n, same in plans],
+        T(
+            "ReLU is exact everywhere; Leaky ReLU errs on its negative side, GELU everywhere, both "
+            "by half a step at most.",
+            "ReLU 处处精确；Leaky ReLU 在负半边有误差，GELU 处处有误差，都不超过半步。",
+        ),
+    )
