@@ -13,10 +13,10 @@ demo: $(INSTALLED)
 	$(BIN)/fathom demo
 
 test: $(INSTALLED) check
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --durations=15
 
 test-numpy: $(INSTALLED)
-	FATHOM_NATIVE=0 $(BIN)/python -m pytest -n auto
+	FATHOM_NATIVE=0 $(BIN)/python -m pytest -n auto --durations=15
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
