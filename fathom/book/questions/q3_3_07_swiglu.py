@@ -284,7 +284,11 @@ def losses(lab: Lab, kind: str) -> Any:
 def better(lab: Lab) -> Evidence:
     """Loss on unseen windows with ReLU (and GELU) less that with SwiGLU, paired by seed, in
     two-layer character Transformers of exactly equal parameters, the same rate and order of rows.
-    A hundredth of a nat, a perplexity lower by 1 %, counts as better."""
+    A hundredth of a nat, a perplexity lower by 1 %, counts as better.
+
+    The rate was settled after runs at others on these seeds too. At 0.005 the lead over ReLU is as
+    large; at 0.01, where single runs of either layer go astray, 24 seeds do not tell them apart.
+    """
     plain, gated = {k: losses(lab, k) for k in ("relu", "gelu")}, losses(lab, "swiglu")
     sizes = {k: parameters(trained(lab, k).runs[0].model) for k in ("relu", "gelu", "swiglu")}
     return All({
