@@ -89,16 +89,16 @@ question = Question(
         "轨迹预测 Transformer 沿用 SwiGLU；在车端若不与第一个矩阵融合，第三个矩阵就多一次核函数启动。",
     ),
     change=T(
-        "Stop the training after a tenth of the steps at a small rate: the lead over ReLU is "
-        "gone, because two small factors multiply to a smaller one.",
-        "在小学习率下只训练十分之一的步数：相对 ReLU 的领先消失，因为两个小因子相乘更小。",
+        "Stop the training after the first epochs: SwiGLU is behind ReLU then, for a product of "
+        "two small factors starts smaller still.",
+        "只训练最初几轮就停：此时 SwiGLU 落后于 ReLU，因为两个小因子之积起步更小。",
     ),
 )
 
 WIDTHS = (512, 768, 1024, 4096)
 KINDS = {"relu": "ReLU", "gelu": "GELU", "geglu": "GEGLU", "swiglu": "SwiGLU"}
 SEEDS = {"relu": 24, "gelu": 8, "geglu": 4, "swiglu": 24}  # more where the lead is smaller
-RATE = 5e-3  # the best of 3, 5 and 7 thousandths that no run found too large, on other seeds
+RATE = 7e-3  # of 3, 5 and 7 thousandths the lowest loss for ReLU, GELU and SwiGLU, other seeds
 
 
 def arrays(lab: Lab) -> tuple[Any, Any, Any]:
@@ -284,7 +284,11 @@ def losses(lab: Lab, kind: str) -> Any:
 def better(lab: Lab) -> Evidence:
     """Loss on unseen windows with ReLU (and GELU) less that with SwiGLU, paired by seed, in
     two-layer character Transformers of exactly equal parameters, the same rate and order of rows.
-    A hundredth of a nat, a perplexity lower by 1 %, counts as better."""
+    A hundredth of a nat, a perplexity lower by 1 %, counts as better.
+
+    The rate was settled after runs at others on these seeds too. At 0.005 the lead over ReLU is as
+    large; at 0.01, where single runs of either layer go astray, 24 seeds do not tell them apart.
+    """
     plain, gated = {k: losses(lab, k) for k in ("relu", "gelu")}, losses(lab, "swiglu")
     sizes = {k: parameters(trained(lab, k).runs[0].model) for k in ("relu", "gelu", "swiglu")}
     return All({
@@ -456,8 +460,9 @@ def by_epoch(lab: Lab) -> Figure:
         Axis(T("training loss, nats", "训练损失 (nat)")),
         lines,
         T(
-            "The curves start together; SwiGLU's lead over ReLU opens only late in training.",
-            "三条曲线起点相同；SwiGLU 对 ReLU 的领先在训练后期才拉开。",
+            "SwiGLU starts behind ReLU and GELU, passes ReLU about half-way, and leads at the end; "
+            "bands span the seeds.",
+            "SwiGLU 起初落后于 ReLU 与 GELU，约在中途超过 ReLU，最后领先；色带为各种子的范围。",
         ),
     )
 
@@ -479,8 +484,8 @@ def how_sparse(lab: Lab) -> Figure:
         lines,
         T(
             "ReLU's curve starts high: most of its entries are exactly 0. SwiGLU's starts at 0 "
-            "and rises only near the rms; bands span the seeds.",
-            "ReLU 的曲线起点就高：大部分元素恰为 0。SwiGLU 从 0 开始，只在接近均方根处才上升；色带为各种子的范围。",
+            "and rises only towards the rms; bands span the seeds.",
+            "ReLU 的曲线起点就高：大部分元素恰为 0。SwiGLU 从 0 开始，到接近均方根处才升高；色带为各种子的范围。",
         ),
     )
 
@@ -501,8 +506,8 @@ def rounding(lab: Lab) -> Figure:
             Level(T("equal", "相等"), y=1.0),
         ],
         T(
-            "Cutting off costs next to nothing; rounding up to 256 nearly doubles a layer of 100 "
-            "units and adds under 5 % from 2000 on.",
-            "截断几乎没有影响；向上取整到 256 在宽约 100 时使参数近乎翻倍，宽 2000 以上则增加不到 5 %。",
+            "Cutting off costs next to nothing; rounding up to 256 adds a half to a layer of 100 "
+            "units and under 5 % from 2000 on.",
+            "截断几乎没有影响；向上取整到 256 在宽约 100 时使参数增加一半，宽 2000 以上则增加不到 5 %。",
         ),
     )

@@ -41,9 +41,9 @@ question = Question(
         "实验中误差最多约翻一倍，计数任务上则没有差别。",
     ),
     flips=T(
-        "With plenty of data and answers far from the bounds, a linear output with squared error "
-        "predicts nearly as well: the mean is the mean under either loss.",
-        "数据充足且答案远离边界时，线性输出加平方误差几乎同样准：两种损失求的都是均值。",
+        "With answers far from the bounds a linear output with squared error gives nothing impossible "
+        "either, and comes closer: the mean is the mean under either loss.",
+        "答案远离边界时，线性输出加平方误差也不会给出不可能的值，差距随之缩小：两种损失求的都是均值。",
     ),
     analogy=T(
         "A measuring instrument: first make sure that its scale covers what is to be measured, and "
@@ -66,9 +66,9 @@ question = Question(
         "一个检测器有多个头：目标性用 sigmoid，类别用 softmax，宽高用 exp，偏移用恒等。",
     ),
     change=T(
-        "Lower the contrast of the true function: all answers move away from the bounds, and "
-        "identity with squared error catches up.",
-        "减小真实函数的幅度：答案都远离边界，恒等加平方误差就会追上来。",
+        "Multiply `score` in `drawn` by 0.2: the answers leave the bounds, and identity with squared "
+        "error has no impossible ones any more.",
+        "把 `drawn` 中的 `score` 乘以 0.2：答案都远离边界，恒等加平方误差不再给出不可能的值。",
     ),
 )
 

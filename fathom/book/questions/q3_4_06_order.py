@@ -44,9 +44,9 @@ question = Question(
         "在后置归一化 norm(x + f(x)) 停在随机水平的学习率下仍能训练；后置归一化需要预热。",
     ),
     flips=T(
-        "With a sigmoid and a small rate, norm behind the activation is far ahead; at a tuned rate "
-        "the order hardly counts.",
-        "用 sigmoid 且学习率小时，归一化放在激活之后遥遥领先；调好学习率后顺序几乎无关紧要。",
+        "With a sigmoid and a small rate, norm behind the activation is far ahead; at the best rate "
+        "the lead shrinks to three points, and with ReLU to nothing.",
+        "用 sigmoid 且学习率小时，归一化放在激活之后遥遥领先；在最佳学习率下领先缩小到三个百分点，用 ReLU 时则没有领先。",
     ),
     analogy=T(
         "Focus the picture before the film is exposed, or touch up the print afterwards.",
@@ -146,9 +146,10 @@ def with_sigmoid(lab: Lab) -> Figure:
         "sigmoid",
         T(
             "With sigmoids the norm behind the activation learns at small rates already, because the "
-            "next layer's inputs are centred and of unit size; at large rates the orders meet.",
+            "next layer's inputs are centred and of unit size; at large rates the gap shrinks to "
+            "a point or two.",
             "用 sigmoid 时，归一化放在激活之后在小学习率下就能学习，因为下一层的输入居中且尺度为 1；学"
-            "习率大时两种顺序相遇。",
+            "习率大时差距缩小到一两个百分点。",
         ),
     )
 
