@@ -31,8 +31,8 @@ def svg(told: dict[str, Any], language: str, prefix: str) -> str:
         axes = figure.subplots()
         axes.patch.set_alpha(0.0)
         _draw(axes, told, language)
-        place = f"<svg data-axes='{_box(figure, axes, told)}' "
-        return str(inline(figure, prefix)).replace("<svg ", place, 1)
+        drawn = str(inline(figure, prefix))  # lays the axes out, too
+        return drawn.replace("<svg ", f"<svg data-axes='{_box(figure, axes, told)}' ", 1)
 
 
 def _draw(axes: Any, told: dict[str, Any], language: str) -> None:
@@ -115,7 +115,6 @@ def _heat(axes: Any, mark: dict[str, Any], name: str) -> None:
 
 def _box(figure: Any, axes: Any, told: dict[str, Any]) -> str:
     """Where the axes lie in the SVG (points, from the top), their limits and scales."""
-    figure.draw_without_rendering()
     width, height = figure.get_size_inches() * 72
     box = axes.get_position()
     place = [box.x0 * width, (1 - box.y1) * height, box.x1 * width, (1 - box.y0) * height]

@@ -131,11 +131,3 @@ def _plain(values: Any) -> Any:
     if array.ndim:
         return [_plain(v) for v in array]
     return float(f"{float(array):.6g}") if np.isfinite(array) else None
-
-
-def from_json(told: dict[str, Any]) -> dict[str, Any]:
-    """Check that the values read from a file are a figure's."""
-    missing = {"x", "y", "marks", "caption"} - set(told)
-    if missing:
-        raise ArgumentError(f"not a figure: {', '.join(sorted(missing))} missing")
-    return told

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError
+from fathom.train.writing import write_text
 from fathom.version import __version__
 
 SCHEMA = 1
@@ -28,10 +29,7 @@ REFERENCE = Path(__file__).parent / "reference"
 
 def write(path: Path, told: dict[str, Any]) -> None:
     """JSON written aside, then renamed: a file is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text(told), encoding="utf-8")
-    aside.replace(path)
+    write_text(path, text(told), "the results")
 
 
 def text(told: dict[str, Any]) -> str:

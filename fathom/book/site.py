@@ -19,6 +19,7 @@ from fathom.book import draw, ledger
 from fathom.book.question import KINDS, Question
 from fathom.book.text import LANGUAGES, T
 from fathom.book.verdict import Verdict
+from fathom.train.writing import write_text
 
 KIND_WORDS = dict(
     zip(
@@ -52,16 +53,9 @@ def build(
     for name in ("book.css", "book.js"):
         pages[name] = (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
     for name, text in pages.items():
-        _write(out / name, text)
+        write_text(out / name, text, "the page")
     ledger.write(out / "ledger.json", whole)
     return [out / name for name in pages if name.endswith(".html")]
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.aside")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
 
 
 class _Templates:
@@ -173,7 +167,7 @@ def _figure(out: Path, question: Question, name: str, told: dict[str, Any]) -> d
         text = draw.svg(told, language, f"{slug(question.id)}-{slug(name)}-{language}")
         images[language] = Markup(text)  # drawn by us from numbers and escaped words
         if language == "en":
-            _write(out / f"figures/{question.id}-{name}.svg", text)
+            write_text(out / f"figures/{question.id}-{name}.svg", text, "the figure")
     drawn = question.figures.get(name)
     safe = json.dumps(told, ensure_ascii=False).replace("<", "\\u003c")
     return {

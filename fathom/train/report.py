@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fathom.engine.errors import ArgumentError, OutputError, ShapeError
+from fathom.engine.errors import ArgumentError, ShapeError
 from fathom.nn.module import Module
 from fathom.train.history import History
 from fathom.train.metrics import confusion_matrix
+from fathom.train.writing import write_text
 
 Array = NDArray[Any]
 MOST_PICTURES = 40  # wrongly classified images shown
@@ -215,7 +216,7 @@ def write_report(
         "versions": versions or {},
         "created": created,
     }
-    return _write(Path(path), _render(page))
+    return write_text(Path(path), _render(page), "the report")
 
 
 def _render(page: Mapping[str, Any]) -> str:
@@ -243,23 +244,6 @@ def _figure(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none"
     return str(value)
-
-
-def _write(path: Path, text: str) -> Path:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write the report {path}: {error.strerror or error}",
-            fix="choose a folder you may write to",
-        ) from error
-    finally:
-        if aside.parent.is_dir():
-            aside.unlink(missing_ok=True)
-    return path
 
 
 def _headline(

@@ -15,7 +15,6 @@ from fathom.book.material.data import digits
 from fathom.engine.errors import ArgumentError
 
 Array = NDArray[Any]
-NORMS = ("none", "batch", "layer", "group", "frozen")
 
 
 class Few(NamedTuple):
