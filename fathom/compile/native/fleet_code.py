@@ -20,8 +20,8 @@ from fathom.compile.native.elements import TYPES
 from fathom.compile.native.engine import Compiler
 from fathom.compile.native.epoch import arguments
 from fathom.compile.native.fleet_product import LanedProduct, product
-from fathom.compile.native.fleet_text import wide_kernel
-from fathom.compile.native.kernel import Group, Operand, is_reduction
+from fathom.compile.native.fleet_text import Wide
+from fathom.compile.native.kernel import Group, Kernel, Operand, is_reduction
 from fathom.compile.native.places import Place, contiguous
 from fathom.compile.native.schedule import Unit, pieces, shape_of, steps_of
 from fathom.compile.native.text import Index, Writer, vector
@@ -239,10 +239,10 @@ class Formation:
                 writes[v] = operand(v, program._reduced_steps(step, shape))
             elif v in kept:
                 writes[v] = operand(v, steps_of(self.places[v], v.shape, shape))
-        text = wide_kernel(
-            group, reads, writes, scalars, len(addresses), self.functions, self.lanes
+        kernel = Kernel(
+            group, reads, writes, scalars, len(addresses), self.functions, Wide(self.lanes)
         )
-        self._call(text, list(addresses), f"ptr {self.numbers}")
+        self._call(kernel.text("@NAME@"), list(addresses), f"ptr {self.numbers}")
         return []
 
     def _product(self, step: Step) -> None:

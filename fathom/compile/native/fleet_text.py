@@ -16,10 +16,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fathom.compile.native.elements import Numbers
-from fathom.compile.native.kernel import Group, Kernel, Operand
 from fathom.compile.native.text import Index, Loop, Writer, vector
-from fathom.compile.plan import Value
 
 _FREE = "reassoc "  # sums are made in order: the result does not go by the number of lanes
 _ADDRESS = re.compile(r"\bnsw\b|^getelementptr")  # numbers are never computed so
@@ -53,7 +50,7 @@ def splat(kind: str, literal: str) -> str:
 
 
 class Wide(Writer):
-    """A writer that makes vectors of numbers."""
+    """A writer that makes vectors of numbers; even those of the call are vectors."""
 
     def __init__(self, lanes: int) -> None:
         super().__init__()
@@ -76,19 +73,3 @@ class Wide(Writer):
                 (vector(kind, self.lanes), name, splat(kind, first))
                 for kind, name, first in turn.carried
             ]
-
-
-def wide_kernel(
-    group: Group,
-    reads: dict[Value, Operand],
-    writes: dict[Value, Operand],
-    scalars: dict[Value, int],
-    pointers: int,
-    functions: set[tuple[str, str]],
-    lanes: int,
-) -> str:
-    """The text of `Kernel` for a block of networks; even the numbers of the call are vectors."""
-    kernel = Kernel(group, reads, writes, scalars, pointers, functions)
-    kernel.w = Wide(lanes)
-    kernel.numbers = Numbers(kernel.w, functions)
-    return kernel.text("@NAME@")

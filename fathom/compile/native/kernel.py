@@ -68,6 +68,7 @@ class Kernel:
 
     reads, writes : where the values from outside lie, and where results go.
     scalars : numbers of the call, by value, as indices into the table of scalars.
+    writer : what makes the text; one of vectors writes a kernel for a block of networks.
     """
 
     def __init__(
@@ -78,10 +79,11 @@ class Kernel:
         scalars: dict[Value, int],
         pointers: int,
         functions: set[tuple[str, str]],
+        writer: Writer | None = None,
     ) -> None:
         self.scalars = scalars
         self.pointers = pointers
-        self.w = Writer()
+        self.w = writer or Writer()
         self.numbers = Numbers(self.w, functions)
         group = self.group = Group(group.shape, share_exponentials(group.steps))
         self.passes = Passes(group)
