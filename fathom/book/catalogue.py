@@ -17,7 +17,21 @@ from types import ModuleType
 
 from fathom.book import questions as folder
 from fathom.book.question import Claim, Question
+from fathom.book.text import T
 from fathom.engine.errors import ArgumentError
+
+PARTS = {
+    "2": T("Networks and how they learn", "神经网络及其学习"),
+    "2.1": T("Neurons, perceptrons, and what layers add", "神经元、感知机与多层网络"),
+    "2.2": T("Feed-forward networks and their training", "前馈网络及其训练"),
+    "2.3": T("Backpropagation and optimization", "反向传播与优化"),
+    "3": T("Activation functions", "激活函数"),
+    "3.1": T("What an activation is for", "激活函数的作用与性质"),
+    "3.2": T("The classics: sigmoid, tanh, the ReLU family", "经典：Sigmoid、Tanh 与 ReLU 家族"),
+    "3.3": T("The newer ones: GELU, Swish, softmax and kin", "新一代：GELU、Swish、Softmax 及同类"),
+    "3.4": T("Choosing one", "如何选择"),
+    "S": T("Supplement: gradients, normalization and other basics", "补充：梯度、归一化与其他基础"),
+}  # fmt: skip  # what chapters and sections are about
 
 
 @cache
@@ -79,4 +93,7 @@ def digest(id: str) -> str:
     return whole.hexdigest()
 
 
-UNRELATED = {"search.py", "site.py", "draw.py", "runner.py", "ledger.py", "catalogue.py"}
+UNRELATED = frozenset(
+    f"{name}.py"
+    for name in "catalogue draw ledger lettering runner scale search shapes site".split()
+)  # modules on which no number depends

@@ -9,13 +9,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from fathom.book.evidence import Sample
 from fathom.book.text import T
 from fathom.engine.errors import ArgumentError, ShapeError
 
@@ -68,6 +69,15 @@ class Level:
     name: T
     y: float | None = None
     x: float | None = None
+
+
+def band(samples: Iterable[Sample]) -> NDArray[Any]:
+    """(3, n): the means of n samples and the ends of their intervals, for `Line` and `Bars`.
+
+    >>> Bars(T("loss", "损失"), *band([Sample([1.0, 3.0]), Sample([4.0, 4.0])])).y
+    array([2., 4.])
+    """
+    return np.array([(s.mean, s.low, s.high) for s in samples]).T
 
 
 Mark: TypeAlias = Line | Bars | Heat | Level

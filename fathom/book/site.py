@@ -10,12 +10,14 @@ ledger.json           every number and verdict
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fathom.book import draw, ledger
+from fathom.book.catalogue import PARTS
+from fathom.book.lettering import raised
 from fathom.book.question import KINDS, Question
 from fathom.book.text import LANGUAGES, T
 from fathom.book.verdict import Verdict
@@ -67,7 +69,7 @@ class _Templates:
             autoescape=True, trim_blocks=True, lstrip_blocks=True,
             undefined=jinja2.StrictUndefined,
         )  # fmt: skip
-        self.environment.filters |= {"slug": slug, "number": number}
+        self.environment.filters |= {"slug": slug, "raised": raised, "number": number, "fact": fact}
         self.environment.globals |= {**common, "words": WORDS, "kinds": KIND_WORDS}
 
     def render(self, name: str, **values: Any) -> str:
@@ -98,37 +100,31 @@ def number(value: Any) -> str:
     return f"{value:.4g}"
 
 
-def _counts(claims: Sequence[dict[str, Any]]) -> dict[str, int]:
-    found = Counter(c["verdict"] for c in claims)
-    return {word: found[word] for word in WORDS}
+def fact(value: float | str) -> str:
+    """A published value as its source prints it: years without commas.
+
+    >>> fact(1958.0), fact(0.0254), fact("GELU")
+    ('1958', '0.0254', 'GELU')
+    """
+    return value if isinstance(value, str) else f"{value:.6g}"
 
 
 def _index(
     templates: _Templates, questions: Sequence[Question], results: Mapping[str, dict[str, Any]]
 ) -> str:
-    sections: dict[str, list[dict[str, Any]]] = {}
+    chapters: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
     for q in questions:
         claims = results[q.id]["claims"]
         words = (q.id, *q.title, *q.topics, *(t for c in claims for t in c["text"].values()))
-        sections.setdefault(q.section, []).append(
-            {
-                "id": q.id,
-                "title": q.title,
-                "counts": _counts(claims),
-                "search": " ".join(words).lower(),
-                "verdicts": sorted({c["verdict"] for c in claims}),
-                "claims": claims,
-            }
-        )
-    every = [c for entries in sections.values() for e in entries for c in e["claims"]]
+        for part in {q.id, q.section, q.chapter, ""}:  # "" is the whole book
+            counts[part].update(c["verdict"] for c in claims)
+        entry = {"id": q.id, "title": q.title, "search": " ".join(words).lower()}
+        chapters.setdefault(q.chapter, {}).setdefault(q.section, []).append(entry)
+    ordered = {part: {w: n[w] for w in WORDS if n[w]} for part, n in counts.items()}
     return templates.render(
-        "index", root="", questions=questions, sections=sections, total=len(every),
-        counts=_counts(every),
-        section_counts={
-            name: _counts([c for e in entries for c in e["claims"]])
-            for name, entries in sections.items()
-        },
-    )  # fmt: skip
+        "index", root="", questions=questions, chapters=chapters, names=PARTS, counts=ordered
+    )
 
 
 def _wrong(claims: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -162,15 +158,15 @@ def _figure(out: Path, question: Question, name: str, told: dict[str, Any]) -> d
 
     data = f"figures/{question.id}-{name}.json"
     ledger.write(out / data, told)
-    images = {}
-    for language in LANGUAGES:
-        text = draw.svg(told, language, f"{slug(question.id)}-{slug(name)}-{language}")
-        images[language] = Markup(text)  # drawn by us from numbers and escaped words
-        if language == "en":
-            write_text(out / f"figures/{question.id}-{name}.svg", text, "the figure")
+    pages = {"roomy": draw.WIDE, "narrow": draw.NARROW}
+    images = [
+        {"page": page, "lang": language, "svg": Markup(draw.svg(told, language, wide))}
+        for page, wide in pages.items() for language in LANGUAGES
+    ]  # fmt: skip  # drawn by us from numbers and escaped words
+    write_text(out / f"figures/{question.id}-{name}.svg", images[0]["svg"], "the figure")
     drawn = question.figures.get(name)
     safe = json.dumps(told, ensure_ascii=False).replace("<", "\\u003c")
     return {
-        **told, "name": slug(name), "data": data, "svg": images, "json": Markup(safe),
+        **told, "name": slug(name), "data": data, "images": images, "json": Markup(safe),
         "code": drawn.code if drawn else "",
     }  # fmt: skip

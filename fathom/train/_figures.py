@@ -1,11 +1,10 @@
-"""Figures of the report: inline SVG from matplotlib, small pictures as PNG data addresses.
+"""Figures of the report: inline SVG from matplotlib.
 
 Blue and orange tell things apart (safe for colour-blind readers), dash and marker tell it again.
 """
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from typing import TYPE_CHECKING, Any
@@ -14,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathom.train.history import History
+from fathom.train.pictures import BLUE, ORANGE
 
 if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.figure import Figure
 
 Array = NDArray[Any]
-BLUE, ORANGE = "#2f7fc1", "#e07b1a"
 INK = "#010203"  # stands for the colour of the page's text until the SVG is inlined
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "fathom",
@@ -151,40 +150,6 @@ def inline(figure: Figure, prefix: str) -> Markup:
     text = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", text, count=1)
     text = text.replace(INK, "currentColor").replace("<svg ", '<svg aria-hidden="true" ', 1)
     return Markup(text)  # made by matplotlib from numbers and fixed words
-
-
-def picture(image: Array, low: float, high: float) -> str:
-    """A grey image, dark on light as ink on paper, as a PNG data address."""
-    level = np.clip((image - low) / ((high - low) or 1.0), 0.0, 1.0)
-    return _png(np.repeat(np.round(255 * (1.0 - level)).astype(np.uint8)[..., None], 3, axis=2))
-
-
-def diverging(image: Array, most: float) -> str:
-    """Values from -most (blue) over 0 (white) to most (orange), as a PNG data address."""
-    level = np.clip(image / most, -1.0, 1.0)[..., None]
-    white, orange, blue = (np.array(c, float) for c in ((255,) * 3, (199, 84, 0), (20, 82, 154)))
-    end = np.where(level > 0, orange, blue)
-    return _png(np.round(white + (end - white) * np.abs(level)).astype(np.uint8))
-
-
-def _png(pixels: NDArray[np.uint8]) -> str:
-    """A (height, width, 3) image of bytes as a data address, written with the standard library."""
-    import struct
-    import zlib
-
-    height, width, _ = pixels.shape
-    rows = np.concatenate(
-        [np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1
-    ).tobytes()
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        check = zlib.crc32(kind + body)
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", check)
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    blob = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
-    blob += chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
-    return "data:image/png;base64," + base64.b64encode(blob).decode()
 
 
 def shaded(counts: Array) -> list[list[dict[str, Any]]]:

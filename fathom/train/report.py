@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fathom.engine.errors import ArgumentError, ShapeError
 from fathom.nn.module import Module
+from fathom.train import pictures
 from fathom.train.history import History
 from fathom.train.metrics import confusion_matrix
 from fathom.train.writing import write_text
@@ -279,14 +280,12 @@ def _history_table(history: History) -> list[dict[str, float]]:
 
 
 def _wrong(outcome: Outcome) -> list[dict[str, Any]]:
-    from fathom.train import _figures as figures
-
     if not outcome.classes or outcome.image_shape is None or outcome.inputs is None:
         return []
     high = float(np.max(outcome.inputs)) or 1.0
     return [
         {
-            "image": figures.picture(outcome.inputs[row].reshape(outcome.image_shape), 0.0, high),
+            "image": pictures.grey(outcome.inputs[row].reshape(outcome.image_shape), 0.0, high),
             "true": outcome.classes[outcome.targets[row]],
             "predicted": outcome.classes[outcome.predicted[row]],
             "probability": float(outcome.probabilities[row].max()),
@@ -302,15 +301,13 @@ def _first_weight(model: Module) -> Array | None:
 
 
 def _weights(weight: Array | None, shape: tuple[int, int] | None) -> list[dict[str, Any]]:
-    from fathom.train import _figures as figures
-
     if weight is None or shape is None or weight.shape[1] != shape[0] * shape[1]:
         return []
     strong = np.argsort(-np.square(weight).sum(axis=1), kind="stable")[:MOST_UNITS]
     made = []
     for unit in np.sort(strong).tolist():
         most = float(np.abs(weight[unit]).max()) or 1.0
-        image = figures.diverging(weight[unit].reshape(shape), most)
+        image = pictures.diverging(weight[unit].reshape(shape), most)
         made.append({"unit": unit, "most": most, "image": image})
     return made
 

@@ -42,15 +42,26 @@ function place(axes, x, y) {
 }
 function short(value) { return Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3) ? value.toExponential(3) : String(Number(value.toPrecision(5))); }
 
+function cells(heat) {
+  const middle = ([low, high], i, n) => Number((low + ((i + 0.5) / n) * (high - low)).toPrecision(6));
+  return heat.values.flatMap((row, i) => row.map((value, j) => [middle(heat.x, j, row.length), middle(heat.y, i, heat.values.length), value])).filter((cell) => cell[2] !== null);
+}
+
 function interactive(plot) {
   const svg = plot.querySelector("svg");
   const told = plot.closest("figure").parentElement.querySelector(`script[data-for="${plot.dataset.figure}"]`);
   if (!svg || !told) return;
   const figure = JSON.parse(told.textContent), axes = JSON.parse(svg.dataset.axes);
-  const language = plot.lang, points = [];
+  // A point: where it lies, what it says, from how far it is seen, how much height counts (little for bars).
+  const language = plot.lang, points = [], tick = (axis, i) => figure[axis].ticks[i] ? figure[axis].ticks[i][language] : short(i);
+  const bars = figure.marks.filter((mark) => mark.mark === "bars");
   for (const mark of figure.marks) {
-    if (mark.mark === "line") mark.x.forEach((x, i) => { if (x !== null && mark.y[i] !== null) points.push([...place(axes, x, mark.y[i]), `${mark.name[language]}: (${short(x)}, ${short(mark.y[i])})`]); });
-    if (mark.mark === "bars") mark.y.forEach((y, i) => { if (y !== null) points.push([...place(axes, i, y), `${mark.name[language]} · ${figure.x.ticks[i][language]}: ${short(y)}`]); });
+    if (mark.mark === "line") mark.x.forEach((x, i) => { if (x !== null && mark.y[i] !== null) points.push([...place(axes, x, mark.y[i]), `${mark.name[language]}: (${tick("x", x)}, ${short(mark.y[i])})`]); });
+    if (mark.mark === "bars") {
+      const aside = (0.8 / bars.length) * (bars.indexOf(mark) - (bars.length - 1) / 2);
+      mark.y.forEach((y, i) => { if (y !== null) points.push([...place(axes, i + aside, y), `${mark.name[language]} · ${tick("x", i)}: ${short(y)}`, 40, 0.02]); });
+    }
+    if (mark.mark === "heat") cells(mark).forEach(([x, y, value]) => points.push([...place(axes, x, y), `(${tick("x", x)}, ${tick("y", y)}): ${short(value)}`, Infinity]));
   }
   if (!points.length) return;
   const [, , width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
@@ -58,7 +69,7 @@ function interactive(plot) {
   const tip = document.createElement("div");
   tip.className = "tip"; tip.hidden = true; plot.append(tip);
   const dot = document.createElementNS("http://www.w3.org/2000/svg", "circle");
-  dot.setAttribute("r", "5"); dot.setAttribute("fill", "none"); dot.setAttribute("stroke", "currentColor"); dot.setAttribute("stroke-width", "2"); dot.setAttribute("visibility", "hidden");
+  dot.setAttribute("class", "dot"); dot.setAttribute("r", "5"); dot.setAttribute("fill", "none"); dot.setAttribute("stroke", "currentColor"); dot.setAttribute("stroke-width", "2"); dot.setAttribute("visibility", "hidden");
   svg.append(dot);
   const show = (point) => {
     if (!point) { tip.hidden = true; dot.setAttribute("visibility", "hidden"); return; }
@@ -73,8 +84,9 @@ function interactive(plot) {
     const box = svg.getBoundingClientRect();
     const x = view[0] + ((event.clientX - box.left) / box.width) * view[2], y = view[1] + ((event.clientY - box.top) / box.height) * view[3];
     let best = null, distance = Infinity;
-    for (const point of points) { const d = Math.hypot(point[0] - x, point[1] - y); if (d < distance) { distance = d; best = point; } }
-    show(distance < 40 ? best : null);
+    for (const point of points) { const d = Math.hypot(point[0] - x, (point[1] - y) * (point[4] ?? 1)); if (d < distance && d < (point[3] ?? 40)) { distance = d; best = point; } }
+    const [left, top, right, bottom] = axes.box;
+    show(x > left - 40 && x < right + 40 && y > top - 40 && y < bottom + 40 ? best : null);
   });
   svg.addEventListener("pointerleave", () => show(null));
   const zoom = (factor) => {
@@ -96,7 +108,7 @@ function interactive(plot) {
     tools.append(tool);
   });
   plot.after(tools);
-  tools.lang = language;
+  tools.lang = language; tools.classList.add(plot.classList.contains("narrow") ? "narrow" : "roomy");
   let held = null;
   svg.addEventListener("pointerdown", (event) => { if (view[2] < width) held = [event.clientX, event.clientY, ...view]; });
   addEventListener("pointerup", () => { held = null; });
