@@ -15,7 +15,7 @@ from fathom.book.evidence import (
     Settings,
     Source,
 )
-from fathom.book.figure import Axis, Bars, Figure, Heat, Level, Line
+from fathom.book.figure import Axis, Bars, Figure, Heat, Level, Line, band
 from fathom.book.lab import Lab, once
 from fathom.book.question import Claim, Question
 from fathom.book.region import Region, at_least, at_most, equals, true, within
@@ -25,6 +25,6 @@ from fathom.book.verdict import Decision, Verdict, decide
 __all__ = [
     "All", "Axis", "Bars", "Check", "Claim", "Decision", "Evidence", "Figure", "Heat", "Lab",
     "Level", "Line", "NotMeasurable", "Published", "Question", "Region", "Routes", "Sample",
-    "Settings", "Source", "T", "Verdict", "at_least", "at_most", "decide", "equals", "once",
-    "true", "within",
+    "Settings", "Source", "T", "Verdict", "at_least", "at_most", "band", "decide", "equals",
+    "once", "true", "within",
 ]  # fmt: skip

@@ -102,15 +102,51 @@ class Source:
 
 @dataclass(frozen=True)
 class Published:
-    """A fact from the literature: its value, and the sources that state it."""
+    """A fact as its sources state it, each of them; whether the claim holds is not for it to say.
 
-    value: float | bool | str
+    Attributes
+    ----------
+    value : a number, which the claim's region judges as it does every number, or a short phrase
+        ("GELU", "behind the residual sum").
+    sources : the works that state the value.
+    expected : what the claim says in the same terms; a phrase needs it and must equal it.
+
+    Raises
+    ------
+    ArgumentError
+        No source; a yes or no in place of a fact; a phrase with nothing to compare it with; a
+        number with a phrase to compare it with.
+
+    >>> paper = Source("Radford et al., Improving Language Understanding", 2018, 0.97)
+    >>> Published("GELU", (paper,), "ReLU").expected
+    'ReLU'
+    >>> Published(True, (paper,))
+    Traceback (most recent call last):
+        ...
+    fathom.engine.errors.ArgumentError: a published fact is a number or a phrase; received True
+    try: give what the source states ("GELU", 1943, 15.3); the verdict is computed from it
+    """
+
+    value: float | str
     sources: tuple[Source, ...]
-    expected: float | bool | str = True  # what the claim says
+    expected: str | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:
             raise ArgumentError("a published fact needs a source")
+        for said in (self.value, self.expected):
+            if isinstance(said, bool | np.bool_):
+                raise ArgumentError(
+                    f"a published fact is a number or a phrase; received {said}",
+                    fix='give what the source states ("GELU", 1943, 15.3); the verdict is '
+                    "computed from it",
+                )
+        if isinstance(self.value, str) != isinstance(self.expected, str):
+            raise ArgumentError(
+                f"{self.value!r} cannot be compared with expected={self.expected!r}",
+                fix="a phrase needs `expected`, the claim's own phrase; a number takes none, the "
+                "claim's region judges it",
+            )
 
 
 @dataclass(frozen=True)
@@ -147,10 +183,10 @@ def as_json(evidence: Evidence | Check) -> Any:
             parts = {k: as_json(v) for k, v in evidence.at.items()}
             return {"kind": "settings", "variable": evidence.variable._asdict(), "of": parts}
         case Published():
-            sources = [vars(s) for s in evidence.sources]
+            fact = evidence.value
             return {
-                "kind": "published", "value": evidence.value, "expected": evidence.expected,
-                "sources": sources,
+                "kind": "published", "value": fact if isinstance(fact, str | int) else _short(fact),
+                "expected": evidence.expected, "sources": [vars(s) for s in evidence.sources],
             }  # fmt: skip
         case NotMeasurable():
             nearest = {k: _short(v) for k, v in evidence.nearest.items()}
@@ -176,7 +212,10 @@ def numbers(evidence: Evidence | Check, path: str = "") -> dict[str, float]:
             parts: Mapping[str, Any] = evidence
         case Settings():
             parts = evidence.at
-        case Published() | NotMeasurable():
+        case Published():
+            fact = evidence.value
+            return {} if isinstance(fact, str) else {path or "value": float(fact)}
+        case NotMeasurable():
             return {}
         case _:
             return {path or "value": float(evidence)}

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from fathom.book.evidence import Evidence
-from fathom.book.region import Region, true
+from fathom.book.region import Region, stated, true
 from fathom.book.text import T
 from fathom.engine.errors import ArgumentError
 
@@ -134,8 +134,11 @@ class Question:
         self, id: str, text: T, region: Region | None = None, *, correction: T | None = None,
         weight: int = 1,
     ) -> Callable[[Measure], Measure]:  # fmt: skip
-        """A claim about the literature; the check returns `Published`."""
-        return self._claim(id, text, "reference", region or true(), correction, weight, ())
+        """A claim about the literature, checked by `Published` facts.
+
+        Numbers need a region; without one the facts are phrases, compared with the claim's own.
+        """
+        return self._claim(id, text, "reference", region or stated(), correction, weight, ())
 
     def unmeasurable(self, id: str, text: T, *, weight: int = 1) -> Callable[[Measure], Measure]:
         """A claim that no experiment here can settle; the check returns `NotMeasurable`."""

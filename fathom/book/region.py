@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from fathom.book.text import T
+from fathom.engine.errors import ArgumentError
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,15 @@ class Region:
     high: float
 
     @property
+    def in_words(self) -> bool:
+        """Whether no number is stated: the claim is one of phrases (`stated`)."""
+        return math.isnan(self.low)
+
+    @property
     def words(self) -> T:
         """The rule, to print."""
+        if self.in_words:
+            return T("the sources state what the claim says", "来源所述与论断一致")
         low, high = f"{self.low:g}", f"{self.high:g}"
         if self.low == self.high:
             return T(f"exactly {low}", f"恰为 {low}")
@@ -35,7 +43,17 @@ class Region:
         """True where all of [low, high] lies inside, False where all lies outside, else None.
 
         A number that is not finite on both sides lies outside unless the region reaches there.
+
+        Raises
+        ------
+        ArgumentError
+            The region is one of phrases, so that nothing says which numbers the claim allows.
         """
+        if self.in_words:
+            raise ArgumentError(
+                f"no region says whether the claim allows {low:g}",
+                fix="give the claim a region, or the part one of its own: Check(part, region)",
+            )
         if math.isnan(low) or math.isnan(high):
             return False
         if self.low <= low and high <= self.high:
@@ -63,6 +81,11 @@ def at_least(bound: float) -> Region:
 def equals(value: float, tolerance: float = 0.0) -> Region:
     """`value`, give or take `tolerance` (half a unit of the last digit the book prints)."""
     return Region(value - tolerance, value + tolerance)
+
+
+def stated() -> Region:
+    """No number: published phrases are compared with the claim's own."""
+    return Region(math.nan, math.nan)
 
 
 def true() -> Region:

@@ -81,6 +81,8 @@ def decide(evidence: Evidence, region: Region) -> Decision:
     judged = _judge(evidence, region)
     if judged.differs and isinstance(evidence, Settings):
         return Decision(Verdict.DEPENDS, _by_setting(evidence, region))
+    if region.in_words:
+        return _by_sources(judged)
     if judged.holds is True:
         return Decision(Verdict.CONFIRMED, T("inside the region", "落在规定范围内"))
     if judged.holds is None:
@@ -157,10 +159,29 @@ def _published(fact: Published, region: Region) -> _Judged:
     sure = [s for s in fact.sources if s.confidence >= 0.5]
     if not sure:
         return _Judged(None)
-    value, expected = fact.value, fact.expected
-    if isinstance(value, bool | str) or isinstance(expected, str):
-        return _Judged(value == expected, len(sure))
-    return _Judged(region.judge(float(value), float(value)), len(sure))
+    if isinstance(fact.value, str):
+        return _Judged(fact.value == fact.expected, len(sure))
+    return _Judged(region.judge(fact.value, fact.value), len(sure))
+
+
+def _by_sources(judged: _Judged) -> Decision:
+    """The same rule in words, where phrases of sources are compared with the claim's."""
+    if judged.holds is True:
+        return Decision(
+            Verdict.CONFIRMED, T("the sources state what the claim says", "来源所述与论断一致")
+        )
+    if judged.holds is None:
+        return Decision(Verdict.UNDECIDED, T(
+            "no source is sure enough, or sources disagree", "没有足够可信的来源，或来源之间不一致"
+        ))  # fmt: skip
+    if judged.routes < 2:
+        return Decision(Verdict.UNDECIDED, T(
+            "one source states otherwise; a second has not been found",
+            "仅有一个来源与论断不符，尚缺第二个来源",
+        ))  # fmt: skip
+    return Decision(Verdict.REFUTED, T(
+        f"{judged.routes} sources state otherwise", f"{judged.routes} 个来源的说法与论断不符"
+    ))  # fmt: skip
 
 
 def _by_setting(evidence: Settings, region: Region) -> T:

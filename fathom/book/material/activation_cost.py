@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -11,144 +11,109 @@ from numpy.typing import NDArray
 
 import fathom
 from fathom import activations
-from fathom.book.evidence import Routes, Sample
+from fathom.book.evidence import Evidence, Routes, Sample, Settings
+from fathom.book.figure import Bars, band
+from fathom.book.material.speed import CLOCKS, Clock, Task, rounds_of
+from fathom.book.text import T
 
 Array = NDArray[Any]
-Task = Callable[[], Any]
+Engine = Callable[[str, Array], Task]
 NAMES = ("relu", "leaky_relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu")
+_ROOT, _TANH, _CUBE, _SIGMOID, _LEAK = np.array(
+    [np.sqrt(0.5), np.sqrt(2 / np.pi), 0.044715, 1.702, 0.01], np.float32
+)
 
 
-def in_numpy(x: Array) -> dict[str, Task]:
-    """Each activation as one writes it in NumPy; the error function is SciPy's.
+def _gelu(x: Array) -> Any:
+    from scipy.special import erf
 
-    >>> in_numpy(np.array([-1.0, 2.0]))["relu"]().tolist()
+    return 0.5 * x * (1.0 + erf(x * _ROOT))
+
+
+FORMULAS: dict[str, Callable[[Array], Any]] = {
+    "relu": lambda x: np.maximum(x, 0.0),
+    "leaky_relu": lambda x: np.where(x > 0, x, _LEAK * x),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(x)),
+    "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
+    "tanh": np.tanh,
+    "gelu": _gelu,
+    "gelu_tanh": lambda x: 0.5 * x * (1.0 + np.tanh(_TANH * (x + _CUBE * x * x * x))),
+    "gelu_sigmoid": lambda x: x / (1.0 + np.exp(-_SIGMOID * x)),
+    "silu": lambda x: x / (1.0 + np.exp(-x)),
+    "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
+}
+
+
+def in_numpy(name: str, x: Array) -> Task:
+    """The activation as one writes it in NumPy; the error function is SciPy's.
+
+    >>> in_numpy("relu", np.array([-1.0, 2.0]))().tolist()
     [0.0, 2.0]
     """
-
-    def gelu() -> Any:
-        from scipy.special import erf
-
-        return 0.5 * x * (1.0 + erf(x * np.float32(np.sqrt(0.5))))
-
-    c = np.float32(np.sqrt(2 / np.pi))
-    return {
-        "relu": lambda: np.maximum(x, 0.0),
-        "leaky_relu": lambda: np.where(x > 0, x, np.float32(0.01) * x),
-        "sigmoid": lambda: 1.0 / (1.0 + np.exp(-x)),
-        "tanh": lambda: np.tanh(x),
-        "gelu": gelu,
-        "gelu_tanh": lambda: 0.5 * x * (1.0 + np.tanh(c * (x + np.float32(0.044715) * x * x * x))),
-        "silu": lambda: x / (1.0 + np.exp(-x)),
-    }
+    formula = FORMULAS[name]
+    return lambda: formula(x)
 
 
-def in_fathom(x: Array) -> dict[str, Task]:
-    """Each activation compiled by Fathom."""
-    at = fathom.tensor(x)
+def in_fathom(name: str, x: Array) -> Task:
+    """The activation compiled by Fathom, as one kernel.
 
-    def task(name: str) -> Task:
-        formula = getattr(activations, name)
-        run = fathom.compile(lambda t: formula(t))
-
-        def call() -> Any:
-            with fathom.no_grad():
-                return run(at)
-
-        return call
-
-    return {name: task(name) for name in NAMES}
+    >>> in_fathom("relu", np.array([-1.0, 2.0]))().tolist()
+    [0.0, 2.0]
+    """
+    at, formula = fathom.tensor(x), getattr(activations, name)
+    run = fathom.compile(lambda t: formula(t))
+    return fathom.no_grad()(lambda: run(at))
 
 
-def in_torch(x: Array) -> dict[str, Task]:
-    """Each activation as PyTorch has it, one thread."""
+def in_torch(name: str, x: Array) -> Task:
+    """The activation as PyTorch has it, one thread; GELU's sigmoid form is two operations there."""
     import torch
-    from torch.nn import functional as f
 
     torch.set_num_threads(1)
-    at = torch.from_numpy(x)
-    calls = {
-        "relu": lambda: f.relu(at), "leaky_relu": lambda: f.leaky_relu(at, 0.01),
-        "sigmoid": lambda: torch.sigmoid(at), "tanh": lambda: torch.tanh(at),
-        "gelu": lambda: f.gelu(at),
-        "gelu_tanh": lambda: f.gelu(at, approximate="tanh"), "silu": lambda: f.silu(at),
-    }  # fmt: skip
-
-    def without_gradient(call: Task) -> Task:
-        def run() -> Any:
-            with torch.no_grad():
-                return call()
-
-        return run
-
-    return {name: without_gradient(call) for name, call in calls.items()}
+    at, f = torch.from_numpy(x), torch.nn.functional
+    special: dict[str, Callable[[Any], Any]] = {
+        "gelu_tanh": lambda t: f.gelu(t, approximate="tanh"),
+        "gelu_sigmoid": lambda t: t * torch.sigmoid(1.702 * t),
+    }
+    formula = special.get(name) or getattr(f, name)
+    return torch.no_grad()(lambda: formula(at))
 
 
-ENGINES: dict[str, Callable[[Array], dict[str, Task]]] = {
+ENGINES: dict[str, Engine] = {
     "PyTorch": in_torch, "Fathom, compiled": in_fathom, "NumPy": in_numpy,
 }  # fmt: skip
+_NEEDS = {"PyTorch": "torch", "NumPy": "scipy"}
 
 
-ENOUGH = 0.0015  # seconds of one measurement, at least; a run of 0.1 ms is repeated 15 times
+def shown(engine: str) -> T:
+    """An engine's name in figures.
 
-
-def shortest(run: Task) -> float:
-    """Seconds on the clock of the quickest of the runs that fit into `ENOUGH`, one at least."""
-    best, spent = float("inf"), 0.0
-    while spent < ENOUGH:
-        began = time.perf_counter()
-        run()
-        took = time.perf_counter() - began
-        best, spent = min(best, took), spent + took
-    return best
-
-
-def processor(run: Task) -> float:
-    """Seconds the processor spent on a run, the mean of those that fit; waiting does not count."""
-    began, runs, spent = time.process_time(), 0, 0.0
-    while spent < ENOUGH:
-        run()
-        runs, spent = runs + 1, time.process_time() - began
-    return spent / runs
-
-
-CLOCKS: dict[str, Callable[[Task], float]] = {
-    "quickest run": shortest, "processor time": processor,
-}  # fmt: skip
-
-
-def rounds_of(
-    tasks: Mapping[str, Task], clock: Callable[[Task], float], rounds: int, turns: int = 3
-) -> Any:
-    """{name: (rounds,) seconds}; everything is run in turn, so that a disturbance hits all alike,
-    and each round keeps the least of its turns.
-
-    >>> found = rounds_of({"a": lambda: sum(range(9000)), "b": lambda: None}, shortest, 3)
-    >>> found["a"].shape, bool((found["a"] > found["b"]).all())
-    ((3,), True)
+    >>> shown("Fathom, compiled").zh
+    'Fathom, 编译后'
     """
-    for run in tasks.values():
-        run()
-        run()
-    times = [[[clock(run) for run in tasks.values()] for _ in range(turns)] for _ in range(rounds)]
-    return dict(zip(tasks, np.min(times, axis=1).T, strict=True))
+    return T(engine, engine.replace("compiled", "编译后"))
 
 
 class Costs:
-    """The times of all activations by engine and clock, and ratios of them as evidence.
+    """The times of activations by engine and clock, and ratios of them as evidence.
 
-    >>> costs = Costs({"NumPy": in_numpy}, {"few": np.ones(64, "f")}, 3, 1, {"wall": shortest})
-    >>> costs.ratio("NumPy", "tanh", "relu")["wall"].n
+    >>> costs = Costs({"NumPy": in_numpy}, ("relu", "tanh"), {"few": np.ones(64, "f")}, 3, 1)
+    >>> costs.ratio("NumPy", "tanh", "relu")["quickest run"].n
     3
     """
 
     def __init__(
-        self, engines: Mapping[str, Callable[[Array], dict[str, Task]]], data: Mapping[str, Array],
-        rounds: int, turns: int = 3, clocks: Mapping[str, Callable[[Task], float]] = CLOCKS,
+        self, engines: Mapping[str, Engine], names: Collection[str], data: Mapping[str, Array],
+        rounds: int, turns: int = 3, clocks: Mapping[str, Clock] = CLOCKS,
     ) -> None:  # fmt: skip
         rows = list(data.values())
+
+        def tasks(make: Engine, i: int) -> dict[str, Task]:
+            return {name: make(name, rows[i % len(rows)]) for name in names}
+
         self.times = {
             engine: {
-                clock: rounds_of(make(rows[i % len(rows)]), measure, rounds, turns)
+                clock: rounds_of(tasks(make, i), measure, rounds, turns)
                 for i, (clock, measure) in enumerate(clocks.items())
             }
             for engine, make in engines.items()
@@ -165,11 +130,35 @@ class Costs:
             for clock, t in self.times[engine].items()
         })  # fmt: skip
 
+    def by_engine(self, measure: Callable[[str], Evidence]) -> Settings:
+        """What is measured in each engine, as settings of a claim."""
+        return Settings(T("engine", "引擎"), {engine: measure(engine) for engine in self.times})
 
-def costs(rng: np.random.Generator, size: int, rounds: int, turns: int) -> Costs:
-    """All engines on `size` float32 numbers: normal ones for one clock, even ones for the other."""
+    def ratios(self, slow: str, fast: str = "relu") -> Settings:
+        """`ratio` in each engine."""
+        return self.by_engine(lambda engine: self.ratio(engine, slow, fast))
+
+    def bars(self, names: Collection[str]) -> list[Bars]:
+        """Time over ReLU's in each engine by the quickest runs, to be drawn."""
+        found: list[Bars] = []
+        for engine, clocks in self.times.items():
+            t = clocks["quickest run"]
+            found.append(Bars(shown(engine), *band(Sample(t[n] / t["relu"]) for n in names)))
+        return found
+
+
+def costs(
+    rng: np.random.Generator, size: int, rounds: int, turns: int, names: Collection[str] = NAMES
+) -> Costs:
+    """The engines that are installed on `size` float32 numbers: normal ones for one clock, even
+    ones for the other.
+
+    >>> list(costs(np.random.default_rng(0), 256, 2, 1, ("relu",)).times["Fathom, compiled"])
+    ['quickest run', 'processor time']
+    """
     data = {
         "normal": rng.standard_normal(size).astype(np.float32),
         "even": rng.uniform(-4.0, 4.0, size).astype(np.float32),
     }
-    return Costs(ENGINES, data, rounds, turns)
+    engines = {e: make for e, make in ENGINES.items() if e not in _NEEDS or find_spec(_NEEDS[e])}
+    return Costs(engines, names, data, rounds, turns)

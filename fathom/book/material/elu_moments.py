@@ -22,6 +22,15 @@ def cumulative(x: float) -> float:
     return 0.5 * math.erfc(-x / math.sqrt(2.0))
 
 
+def elu_numpy(x: Any, alpha: float = 1.0) -> Any:
+    """ELU in NumPy.
+
+    >>> elu_numpy(np.array([2.0, -100.0]), 0.5).tolist()
+    [2.0, -0.5]
+    """
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
+
+
 def elu_moments(
     mean: float = 0.0, variance: float = 1.0, *, alpha: float = 1.0, scale: float = 1.0
 ) -> tuple[float, float]:

@@ -95,16 +95,17 @@ class Scores(NamedTuple):
 
 
 def fleet(
-    norm: str, batch: int, seeds: Sequence[int], *, lr: float = 0.1, epochs: int = 15,
-    optimizer: str = "sgd", **net_options: Any,
+    norm: str, batch: int, seeds: Sequence[int], *, lr: float | Sequence[float] = 0.1,
+    epochs: int = 15, optimizer: str = "sgd", **net_options: Any,
 ) -> Any:  # fmt: skip
-    """Nets trained on the few digits, one for each seed."""
+    """Nets trained on the few digits, one for each rate and seed."""
     return fathom.train_many(
         {
-            "model": lambda: net(norm, **net_options), "optimizer": optimizer, "lr": lr,
+            "model": lambda: net(norm, **net_options), "optimizer": optimizer,
             "epochs": epochs, "batch_size": batch,
         },
-        few().x, few().y, seeds=seeds, threads=1,
+        few().x, few().y, seeds=seeds, grid={"lr": [lr] if isinstance(lr, float) else lr},
+        threads=1,
     )  # fmt: skip
 
 
@@ -124,7 +125,6 @@ def best_rate(
     norm: str, batch: int, seeds: Sequence[int], rates: Sequence[float], epochs: int
 ) -> float:
     """The rate with the highest mean accuracy on the rows to choose by."""
-    found = [
-        float(judged(fleet(norm, batch, seeds, lr=r, epochs=epochs)).choose.mean()) for r in rates
-    ]
-    return float(rates[int(np.argmax(found))])
+    nets = fleet(norm, batch, seeds, lr=rates, epochs=epochs)
+    found = judged(nets).choose.reshape(len(rates), len(seeds))
+    return float(rates[int(found.mean(axis=1).argmax())])

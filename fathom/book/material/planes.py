@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fathom.book.evidence import Routes
 from fathom.book.figure import Line
 from fathom.book.text import T
+from fathom.models import linearly_separable
 
 Array = NDArray[Any]
 
@@ -110,6 +112,18 @@ def found_by_search(x: Any, y: Any, reach: int = 3) -> bool:
     low = np.where(fires, sums, np.inf).min(axis=1)
     high = np.where(fires, -np.inf, sums).max(axis=1)
     return bool((low > high).any())
+
+
+def separable(x: Any, y: Any) -> Routes:
+    """1 where a plane separates, else 0: by a linear program, and by searching whole weights.
+
+    >>> dict(separable([[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]))
+    {'linear program': 0.0, 'search of weights': 0.0}
+    """
+    return Routes({
+        "linear program": float(bool(linearly_separable(x, y))),
+        "search of weights": float(found_by_search(x, y)),
+    })  # fmt: skip
 
 
 def dots(name: T, x: Array) -> Line:

@@ -44,19 +44,20 @@ def task(name: str) -> Task:
 
 
 def nets(
-    data: Task, batch: int, seeds: Sequence[int], lr: float, epochs: int, optimizer: str = "sgd",
-    **options: Any,
+    data: Task, batch: int, seeds: Sequence[int], lr: float | Sequence[float], epochs: int,
+    optimizer: str = "sgd", **options: Any,
 ) -> Any:  # fmt: skip
-    """Two hidden ReLU layers, a net for each seed; options are the optimizer's."""
+    """Two hidden ReLU layers, a net for each rate and seed; options are the optimizer's."""
     inputs, hidden, outputs = data.widths
     spec = {
         "model": lambda: nn.Sequential(
             nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
             nn.Linear(hidden, outputs),
         ),
-        "optimizer": optimizer, "lr": lr, "epochs": epochs, "batch_size": batch, **options,
+        "optimizer": optimizer, "epochs": epochs, "batch_size": batch, **options,
     }  # fmt: skip
-    return fathom.train_many(spec, *data.learn, seeds=seeds, threads=1)
+    rates = {"lr": [lr] if isinstance(lr, float) else lr}
+    return fathom.train_many(spec, *data.learn, seeds=seeds, grid=rates, threads=1)
 
 
 def sweep(
@@ -65,21 +66,21 @@ def sweep(
 ) -> Array:  # fmt: skip
     """Test accuracy (rates, seeds), batches of 32."""
     data = task(name)
-    return np.array([
-        nets(data, 32, seeds, rate, epochs, optimizer, **options).evaluate(*data.report)["accuracy"]
-        for rate in rates
-    ])  # fmt: skip
+    made = nets(data, 32, seeds, rates, epochs, optimizer, **options)
+    accuracy: Array = made.evaluate(*data.report)["accuracy"].reshape(len(rates), len(seeds))
+    return accuracy
 
 
-def cost_of_tenfold(accuracy: Array, per_decade: int) -> Array:
-    """What the best rate loses, a number a seed, where it is ten times too large or too small.
+def cost_of_error(accuracy: Array, steps: int) -> Array:
+    """What the best rate loses, a number a seed, where it is too large or too small.
 
-    accuracy : (rates, seeds) on a grid with so many rates a decade; the worse side counts.
+    accuracy : (rates, seeds) on a grid of rates; the one used is so many steps off, and the worse
+    side counts.
 
-    >>> cost_of_tenfold(np.array([[0.5], [0.9], [0.6]]), 1).round(3).tolist()
+    >>> cost_of_error(np.array([[0.5], [0.9], [0.6]]), 1).round(3).tolist()
     [0.4]
     """
     best = int(accuracy.mean(axis=1).argmax())
-    off = [i for i in (best - per_decade, best + per_decade) if 0 <= i < len(accuracy)]
+    off = [i for i in (best - steps, best + steps) if 0 <= i < len(accuracy)]
     worse = min(off, key=lambda i: float(accuracy[i].mean()))
     return np.asarray(accuracy[best] - accuracy[worse])

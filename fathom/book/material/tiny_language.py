@@ -59,19 +59,20 @@ def next_character(scores: Any, targets: Any) -> Any:
 
 def transformers(
     seeds: Sequence[int], activation: str, *, d_model: int = 24, rows: int | None = None,
-    batch: int = 16, epochs: int = 4, rate: float = 4e-3, bias: bool = True,
+    batch: int = 16, epochs: int = 4, rate: float = 4e-3, bias: bool = True, time: int = 32,
 ) -> Any:  # fmt: skip
     """A fleet of two-layer, two-head Transformers trained with Adam on `sentences`.
 
-    rows : how many windows to learn from, all without. Every activation starts from the same
-    weights but those a gate adds, and sees the rows in the same order. Without biases, and with
-    d_model a multiple of 3, a gated network has exactly as many parameters as a plain one.
+    rows : how many windows of `time` characters to learn from, all without. Every activation
+    starts from the same weights but those a gate adds, and sees the rows in the same order.
+    Without biases, and with d_model a multiple of 3, a gated network has exactly as many
+    parameters as a plain one.
 
     >>> fleet = transformers([0], "gelu", d_model=12, rows=32, epochs=1)
     >>> fleet.losses.shape
     (1, 1)
     """
-    text = sentences()
+    text = sentences(time)
     spec = {
         "model": lambda: TransformerLM(
             len(text.alphabet), d_model=d_model, heads=2, layers=2, context=text.x.shape[1],
@@ -83,10 +84,10 @@ def transformers(
     return fathom.train_many(spec, text.x[:rows], text.y[:rows], seeds=seeds)
 
 
-def unseen_loss(fleet: Any, size: int = 200) -> Array:
-    """Cross-entropy of each network on windows it has not seen, in nats a character."""
+def unseen_loss(fleet: Any, part: slice = slice(200)) -> Array:
+    """Cross-entropy of each network on that part of the unseen windows, in nats a character."""
     text = sentences()
-    x, y = text.test_x[:size], text.test_y[:size]
+    x, y = text.test_x[part], text.test_y[part]
     with fathom.no_grad():
         return np.array([
             next_character(r.model(fathom.tensor(x)), fathom.tensor(y)).item() for r in fleet.runs

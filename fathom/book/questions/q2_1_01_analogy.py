@@ -9,24 +9,9 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Published,
-    Question,
-    Routes,
-    Settings,
-    Source,
-    T,
-    at_most,
-    equals,
-    once,
-    within,
-)
+    All, Axis, Evidence, Figure, Lab, Level, Line, Published, Question, Routes, Settings, Source, T,
+    at_most, equals, once, within,
+)  # fmt: skip
 from fathom.book.material.planes import found_by_search
 from fathom.models import LIFNeuron, McCullochPitts, boolean_inputs
 from fathom.nn import Linear
@@ -93,11 +78,12 @@ CORTEX, GRANULE, PURKINJE = 7_000, 4, 175_000
 
 
 def realized_by_mp(bits: int) -> set[tuple[int, ...]]:
-    """Truth tables of all units of 1943: each input excites, vetoes or is not connected."""
+    """Truth tables of all units of 1943: each input vetoes, is not connected, or has one to
+    `bits` endings on the cell, which count alike (more change nothing up to three bits)."""
     inputs = boolean_inputs(bits)
     tables = set()
-    for roles in product((1, 0, -1), repeat=bits):
-        for threshold in range(bits + 2):
+    for roles in product(range(-1, bits + 1), repeat=bits):
+        for threshold in range(sum(max(r, 0) for r in roles) + 2):
             veto = [i for i, role in enumerate(roles) if role < 0]
             unit = McCullochPitts(threshold, [max(r, 0) for r in roles], veto)
             tables.add(tuple(unit(inputs).tolist()))
@@ -120,7 +106,8 @@ def realized_by_mp(bits: int) -> set[tuple[int, ...]]:
     ),
 )
 def the_same_unit(lab: Lab) -> Evidence:
-    """Share of what the weighted unit does that a unit with veto and equal weights does too.
+    """Share of what the weighted unit does that a unit of 1943 does too: a veto, and endings on the
+    cell that all count alike, several from one input allowed.
 
     Once over the truth tables of three bits, once over outputs at 1,000 random real inputs.
     """
@@ -214,10 +201,7 @@ def synapses(lab: Lab) -> Evidence:
     }  # fmt: skip
     return Settings(
         T("kind of cell", "细胞类型"),
-        {
-            name: Published(count, (work,), expected=10_000)
-            for name, (count, work) in counts.items()
-        },
+        {name: Published(count, (work,)) for name, (count, work) in counts.items()},
     )
 
 

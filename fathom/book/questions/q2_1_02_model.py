@@ -10,22 +10,9 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    Routes,
-    Sample,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-)
+    All, Axis, Evidence, Figure, Lab, Level, Line, Question, Routes, Sample, T, at_least, at_most,
+    band, equals, once,
+)  # fmt: skip
 from fathom.nn import Linear, Step
 
 question = Question(
@@ -275,8 +262,7 @@ def share_by_bias(lab: Lab) -> Figure:
         Axis(T("bias", "偏置")),
         Axis(T("share of inputs that fire", "激活的输入占比")),
         [
-            Line(T("drawn inputs", "抽样"), BIASES, [s.mean for s in shares],
-                 [s.low for s in shares], [s.high for s in shares]),
+            Line(T("drawn inputs", "抽样"), BIASES, *band(shares)),
             Line(T("normal distribution", "正态分布函数"), BIASES,
                  [0.5 * (1 + erf(b / sqrt(2))) for b in BIASES]),
             Level(T("half", "一半"), y=0.5),

@@ -7,31 +7,11 @@ from typing import Any
 import numpy as np
 
 from fathom.book import (
-    All,
-    Axis,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Published,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    Source,
-    T,
-    at_most,
-    equals,
-    once,
-)
+    All, Axis, Evidence, Figure, Lab, Level, Line, Published, Question, Routes, Sample, Settings,
+    Source, T, at_most, band, equals, once,
+)  # fmt: skip
 from fathom.book.material.planes import Planted, dots, learn, planted
-from fathom.models import (
-    Perceptron,
-    boolean_functions,
-    boolean_inputs,
-    linearly_separable,
-)
+from fathom.models import Perceptron, boolean_functions, boolean_inputs, linearly_separable
 
 question = Question(
     "2.1.3",
@@ -109,8 +89,8 @@ def proposed(lab: Lab) -> Evidence:
     return Settings(
         T("publication", "出版物"),
         {
-            "journal article": Published(1958, (article,), expected=1958),
-            "technical report": Published(1957, (report,), expected=1958),
+            "journal article": Published(1958, (article,)),
+            "technical report": Published(1957, (report,)),
         },
     )  # fmt: skip
 
@@ -316,10 +296,7 @@ def corrections(lab: Lab) -> Figure:
         for row, (_, unit) in zip(counts, learnt(lab, margin), strict=True):
             row[: len(unit.history)] = unit.history[: len(epochs)]
         means = [Sample(column) for column in counts.T]
-        lines.append(
-            Line(T(f"margin {margin:g}", f"间隔 {margin:g}"), epochs, [m.mean for m in means],
-                 [m.low for m in means], [m.high for m in means])
-        )  # fmt: skip
+        lines.append(Line(T(f"margin {margin:g}", f"间隔 {margin:g}"), epochs, *band(means)))
     return Figure(
         Axis(T("epoch", "轮次")),
         Axis(T("corrections", "修正次数")),

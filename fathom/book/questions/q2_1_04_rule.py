@@ -8,23 +8,9 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Line,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_most,
-    equals,
-    once,
-    true,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Line, Question, Routes, Sample, Settings, T, at_most,
+    band, equals, once, true,
+)  # fmt: skip
 from fathom.book.material.planes import learn, planted
 from fathom.models import Perceptron, augment, perceptron_criterion, widest_margin
 
@@ -436,8 +422,7 @@ def angle_by_update(lab: Lab) -> Figure:
         Axis(T("update", "更新次数")),
         Axis(T("angle (degrees)", "夹角（度）")),
         [
-            Line(T("mean", "平均"), at, [m.mean for m in means], [m.low for m in means],
-                 [m.high for m in means]),
+            Line(T("mean", "平均"), at, *band(means)),
             *(Line(T(f"run {i + 1}", f"第 {i + 1} 次"), at, path)
               for i, path in enumerate(paths[:2])),
         ],

@@ -8,33 +8,14 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Bars,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Line,
-    Published,
-    Question,
-    Routes,
-    Source,
-    T,
-    at_most,
-    equals,
-    once,
-    true,
-)
-from fathom.book.material.planes import dots, found_by_search, learn
+    All, Axis, Bars, Check, Evidence, Figure, Lab, Line, Published, Question, Routes, Settings,
+    Source, T, at_most, equals, once, true,
+)  # fmt: skip
+from fathom.book.material.planes import dots, learn, separable
 from fathom.models import (
-    McCullochPitts,
-    PocketPerceptron,
-    boolean_functions,
-    boolean_inputs,
-    linearly_separable,
+    McCullochPitts, PocketPerceptron, boolean_functions, boolean_inputs, linearly_separable,
     xor_network,
-)
+)  # fmt: skip
 
 question = Question(
     "2.1.5",
@@ -94,14 +75,6 @@ question = Question(
 
 CORNERS = boolean_inputs()
 XOR = np.array([0, 1, 1, 0])
-
-
-def separable(x: Any, y: Any) -> Routes:
-    """1 where a plane separates: by a linear program, and by searching whole weights."""
-    return Routes({
-        "linear program": float(bool(linearly_separable(x, y))),
-        "search of weights": float(found_by_search(x, y)),
-    })  # fmt: skip
 
 
 @question.exact(
@@ -262,24 +235,30 @@ def green_light(lab: Lab) -> Evidence:
         "Minsky 于 1969 年指出这一局限，由此导致了人工智能寒冬。",
     ),
     correction=T(
-        "Minsky and Papert's book is of 1969 and helped to turn money away from neural networks; the "
-        "winter of the 1970s had other causes too: Lighthill's report names the combinatorial "
-        "explosion, and Olazaran's history sees the book as one part of a controversy long under way.",
-        "Minsky 与 Papert 的书出版于 1969 年，确实使神经网络的经费减少；但 1970 年代的寒冬另有原因："
-        "Lighthill 报告归咎于组合爆炸，Olazaran 的史学研究则把该书看作一场由来已久的争论的一部分。",
+        "Minsky and Papert's book is of 1969, and histories name it as the cause of the first "
+        "decline of neural networks. The winter of the whole field in the 1970s had another cause: "
+        "Lighthill's report, on which Britain stopped paying, blames the combinatorial explosion.",
+        "Minsky 与 Papert 的书出版于 1969 年，史书把神经网络的第一次低谷归因于它。而 1970 年代整个人工"
+        "智能的寒冬另有原因：英国据以停止资助的 Lighthill 报告归咎于组合爆炸。",
     ),
 )
 def winter(lab: Lab) -> Evidence:
-    """The book's year, and what the literature says of the causes: whether XOR alone was it."""
+    """The book's year, and the cause that a textbook's history names for the decline of neural
+    networks; and the cause of disappointment that the report names on which a government stopped
+    paying for the whole field, in its own text and in a textbook's history."""
     book = Source("Minsky & Papert, Perceptrons", 1969, 0.99)
-    others = (
-        Source("Lighthill, Artificial Intelligence: A General Survey", 1973, 0.85),
-        Source("Olazaran, A Sociological Study of the Official History of the Perceptrons "
-               "Controversy, Social Studies of Science 26", 1996, 0.8),
+    causes = (
+        Source("Lighthill, Artificial Intelligence: A General Survey", 1973, 0.93),
+        Source("Russell & Norvig, Artificial Intelligence: A Modern Approach, section 1.3", 2020, 0.95),
     )  # fmt: skip
-    return All({
-        "stated in 1969": Published(True, (book,)),
-        "the cause of the winter": Published(False, others),
+    history = Source("Goodfellow, Bengio & Courville, Deep Learning, section 1.2.1", 2016, 0.93)
+    limit = "the limit of the perceptron"
+    return Settings(T("whose winter", "谁的寒冬"), {
+        "neural networks": All({
+            "year of the book": Check(Published(1969, (book,)), equals(1969)),
+            "cause named": Published(limit, (history,), limit),
+        }),
+        "the whole field": Published("the combinatorial explosion", causes, limit),
     })  # fmt: skip
 
 

@@ -11,35 +11,14 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    NotMeasurable,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-)
-from fathom.book.material.planes import Planted, found_by_search, learn, planted
+    All, Axis, Check, Evidence, Figure, Lab, Level, Line, NotMeasurable, Question, Routes, Sample,
+    Settings, T, at_least, at_most, band, equals, once,
+)  # fmt: skip
+from fathom.book.material.planes import Planted, learn, planted, separable
 from fathom.models import (
-    KernelPerceptron,
-    Perceptron,
-    PocketPerceptron,
-    augment,
-    boolean_inputs,
-    linearly_separable,
+    KernelPerceptron, Perceptron, PocketPerceptron, augment, boolean_inputs, linearly_separable,
     widest_margin,
-)
+)  # fmt: skip
 
 question = Question(
     "2.1.6",
@@ -113,14 +92,6 @@ question = Question(
 CORNERS = boolean_inputs()
 TWO_POINTS = np.array([[0.01], [-0.01]]), np.array([1, -1])
 MARGINS = (0.02, 0.05, 0.1, 0.2)
-
-
-def separable(x: Any, y: Any) -> Routes:
-    """1 where a plane separates: by a linear program, and by searching whole weights."""
-    return Routes({
-        "linear program": float(bool(linearly_separable(x, y))),
-        "search of weights": float(found_by_search(x, y)),
-    })  # fmt: skip
 
 
 @question.exact(
@@ -546,8 +517,7 @@ def by_margin(lab: Lab) -> Figure:
         Axis(T("planted margin", "设定的间隔"), log=True),
         Axis(T("mistakes", "错误次数"), log=True),
         [
-            Line(T("perceptron", "感知机"), MARGINS, [c.mean for c in counts],
-                 [c.low for c in counts], [c.high for c in counts]),
+            Line(T("perceptron", "感知机"), MARGINS, *band(counts)),
             Line(T("bound (R/gamma)^2", "界 (R/γ)²"), MARGINS, limits),
         ],
         T(
@@ -575,8 +545,7 @@ def by_scale(lab: Lab) -> Figure:
         Axis(T("scale of the data", "数据的尺度"), log=True),
         Axis(T("mistakes / bound", "错误次数 / 界"), log=True),
         [
-            *(Line(names[a], scales, [s.mean for s in found_at], [s.low for s in found_at],
-                   [s.high for s in found_at]) for a, found_at in ratios.items()),
+            *(Line(names[a], scales, *band(found_at)) for a, found_at in ratios.items()),
             Level(T("the bound", "界"), y=1.0),
         ],
         T(

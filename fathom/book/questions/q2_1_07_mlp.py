@@ -9,25 +9,9 @@ import numpy as np
 import fathom
 from fathom import nn
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Heat,
-    Lab,
-    Level,
-    Line,
-    NotMeasurable,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_most,
-    equals,
-    once,
-)
+    All, Axis, Check, Evidence, Figure, Heat, Lab, Level, Line, NotMeasurable, Question, Routes,
+    Sample, Settings, T, at_most, band, equals, once,
+)  # fmt: skip
 from fathom.book.material.planes import dots, found_by_search
 from fathom.models import TransformerLM, boolean_inputs, fold, linearly_separable, xor_network
 
@@ -383,9 +367,7 @@ def by_width(lab: Lab) -> Figure:
     for shape, name in names.items():
         found = fitted(lab, shape)
         at = [Sample(found[w][0][:, 0]) for w in widths(lab)]
-        lines.append(
-            Line(name, widths(lab), [s.mean for s in at], [s.low for s in at], [s.high for s in at])
-        )
+        lines.append(Line(name, widths(lab), *band(at)))
         numbers[f"{name.en}, midpoints outside at 64"] = float(found[64][0][:, 1].mean())
     filled = 1.0 - np.pi * INNER**2 / 4.0
     return Figure(

@@ -10,35 +10,14 @@ import numpy as np
 import fathom
 from fathom import nn
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Line,
-    Published,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    Source,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Line, Published, Question, Routes, Sample, Settings,
+    Source, T, at_least, at_most, band, equals, once,
+)  # fmt: skip
 from fathom.book.statistics import slope
 from fathom.models import (
-    boolean_inputs,
-    count_linear_pieces,
-    hidden_units,
-    parity_network,
-    relu_interpolant,
-    sawtooth_square,
-    step_interpolant,
-)
+    boolean_inputs, count_linear_pieces, hidden_units, parity_network, relu_interpolant,
+    sawtooth_square, step_interpolant,
+)  # fmt: skip
 
 question = Question(
     "2.1.9",
@@ -163,24 +142,26 @@ def theorem(lab: Lab) -> Evidence:
     units = lab.pick(2048, 512)
     rng = lab.rng("units")
     kinds: dict[str, Any] = {"tanh": np.tanh, "sine": np.sin, "bump": lambda z: np.exp(-(z**2))}
-    works = (
-        Source("Cybenko, Approximation by Superpositions of a Sigmoidal Function", 1989, 0.99),
-        Source("Hornik, Approximation Capabilities of Multilayer Feedforward Networks", 1991, 0.98),
+    proved = "bounded, continuous, not constant"
+    hornik = Source(
+        "Hornik, Approximation Capabilities of Multilayer Feedforward Networks, theorem 2",
+        1991,
+        0.97,
     )
     return All({
         "x^2": sigmoid_staircase(np.square, units),
         "|sin 6x|": sigmoid_staircase(ripple, units),
         "|x - 0.3|": sigmoid_staircase(lambda x: np.abs(x - 0.3), units),
         **{f"two inputs, {name}": random_units(f, rng, 500) for name, f in kinds.items()},
-        "theorem": Published(True, works),
+        "activations of the theorem": Published(proved, (hornik,), proved),
     })  # fmt: skip
 
 
 @question.exact(
     "C2.1.9-02",
     T(
-        "Each unit f(w x + b) is a localized response.",
-        "每个单元 f(wx + b) 都是局部响应。",
+        "Each sigmoid unit σ(w x + b) is a localized response.",
+        "每个 sigmoid 单元 σ(wx + b) 都是局部响应。",
     ),
     at_most(1e-6),
     correction=T(
@@ -430,20 +411,26 @@ def saving(lab: Lab) -> Evidence:
 @question.reference(
     "C2.1.9-08",
     T(
-        "Cybenko (1989) proved it for sigmoids, Hornik (1991) for a wider class, Leshno and others (1993) "
-        "for everything that is not a polynomial.",
-        "Cybenko (1989) 证明了 sigmoid 情形，Hornik (1991) 推广到更大的类，Leshno 等人 (1993) 推广到一切非多项式。",
+        "Cybenko (1989) proved it for sigmoids, Hornik (1991) for a wider class, "
+        "the bounded and not constant, Leshno and others (1993) for everything that is not a polynomial.",
+        "Cybenko (1989) 证明了 sigmoid 情形，Hornik (1991) 推广到更大的类（有界非常数），Leshno 等人 (1993) 推广到一切非多项式。",
     ),
 )
 def history(lab: Lab) -> Evidence:
-    """The three papers: years and activations covered."""
-    works = {
-        "sigmoids": Source("Cybenko, Math. Control Signals Systems 2, 303-314", 1989, 0.99),
-        "bounded, not constant": Source("Hornik, Neural Networks 4, 251-257", 1991, 0.98),
-        "not polynomial": Source(
-            "Leshno, Lin, Pinkus & Schocken, Neural Networks 6, 861-867", 1993, 0.98),
-    }  # fmt: skip
-    return All({name: Published(True, (work,)) for name, work in works.items()})
+    """The three papers: their years, and the activations that each covers. The second class is wider
+    than the first, as every sigmoid is bounded and not constant."""
+    cybenko = Source("Cybenko, Math. Control Signals Systems 2, 303-314", 1989, 0.99)
+    hornik = Source("Hornik, Neural Networks 4, 251-257", 1991, 0.98)
+    leshno = Source("Leshno, Lin, Pinkus & Schocken, Neural Networks 6, 861-867", 1993, 0.98)
+    bounded = "bounded, continuous, not constant"
+    return All({
+        "Cybenko, year": Check(Published(1989, (cybenko,)), equals(1989)),
+        "Cybenko, activations": Published("sigmoids", (cybenko,), "sigmoids"),
+        "Hornik, year": Check(Published(1991, (hornik,)), equals(1991)),
+        "Hornik, activations": Published(bounded, (hornik,), bounded),
+        "Leshno and others, year": Check(Published(1993, (leshno,)), equals(1993)),
+        "Leshno and others, activations": Published("not polynomial", (leshno,), "not polynomial"),
+    })  # fmt: skip
 
 
 @question.reference(
@@ -452,23 +439,30 @@ def history(lab: Lab) -> Evidence:
         "Lu and others (2017) extended the theorem to ReLU.",
         "Lu 等人 (2017) 把定理推广到了 ReLU。",
     ),
+    equals(2017),
     correction=T(
-        "ReLU is not a polynomial, so Leshno and others had covered it in 1993; Lu and others showed that "
-        "deep ReLU networks of bounded width, inputs + 4, suffice.",
-        "ReLU 不是多项式，Leshno 等人 1993 年已涵盖；Lu 等人证明的是：宽度有界（输入维数 + 4）的深 ReLU 网络就够了。",
+        "For one hidden layer ReLU was covered in 1993: it is not a polynomial, which is all Leshno and "
+        "others ask for. New in 2017 was that deep ReLU networks of bounded width, inputs + 4, suffice.",
+        "就单隐层而言，ReLU 在 1993 年已被涵盖：它不是多项式，而这正是 Leshno 等人唯一的要求。2017 年的新"
+        "结果是：宽度有界（输入维数 + 4）的深 ReLU 网络就够了。",
     ),
 )
 def relu_history(lab: Lab) -> Evidence:
-    """What the two papers prove: whether ReLU was new in 2017."""
-    return Published(
-        False,
-        (
-            Source("Leshno, Lin, Pinkus & Schocken, Multilayer feedforward networks with a nonpolynomial "
-                   "activation function can approximate any function", 1993, 0.97),
-            Source("Lu, Pu, Wang, Hu & Wang, The Expressive Power of Neural Networks: A View from the "
-                   "Width", 2017, 0.95),
-        ),
+    """The years of the first proofs that hold for ReLU: of one hidden layer that may be wide, and of
+    many layers whose width is bounded."""
+    wide = (
+        Source("Leshno, Lin, Pinkus & Schocken, Multilayer feedforward networks with a nonpolynomial "
+               "activation function can approximate any function", 1993, 0.97),
+        Source("Pinkus, Approximation theory of the MLP model in neural networks, Acta Numerica 8, "
+               "section 3", 1999, 0.93),
     )  # fmt: skip
+    deep = (
+        Source("Lu, Pu, Wang, Hu & Wang, The Expressive Power of Neural Networks: A View from the "
+               "Width", 2017, 0.97),
+    )  # fmt: skip
+    return Settings(T("network", "网络"), {
+        "one hidden layer": Published(1993, wide), "deep, of bounded width": Published(2017, deep),
+    })  # fmt: skip
 
 
 @question.figure(T("Error for x^2 against the number of units", "逼近 x² 的误差与单元数"))
@@ -537,8 +531,7 @@ def trained(lab: Lab) -> Figure:
         Axis(T("hidden units", "隐藏单元数"), log=True),
         Axis(T("largest error", "最大误差"), log=True),
         [
-            *(Line(names[k], widths, [10**v.mean for v in at], [10**v.low for v in at],
-                   [10**v.high for v in at]) for k, at in found.items()),
+            *(Line(names[k], widths, *(10 ** band(at))) for k, at in found.items()),
             Line(T("ReLU, set by hand", "ReLU，手工设定"), widths, exact),
         ],
         T(

@@ -9,28 +9,9 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Bars,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Line,
-    Published,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    Source,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-    true,
-    within,
-)
+    All, Axis, Bars, Check, Evidence, Figure, Lab, Line, Published, Question, Routes, Sample,
+    Settings, Source, T, at_least, at_most, band, equals, once, true, within,
+)  # fmt: skip
 from fathom.book.material.stacks import parameters, stack, width_for
 from fathom.book.statistics import slope
 from fathom.models import mlp, parity_network, relu_interpolant, sawtooth_square, tent_map
@@ -296,7 +277,8 @@ def powers(lab: Lab) -> Evidence:
     """Doublings of the number of units for each 1 added to d, from d = 4 to 16, error 0.001.
 
     By the fewest pieces, found greedily from left to right, and by the integral of sqrt(f'').
-    2^d means 1 doubling for each; half a doubling would already count.
+    O(2^d) is read as growth, since it is set against the O(d) of a deep net: 2^d means 1 doubling
+    for each; half a doubling would already count.
     """
     greedy = [len(pieces_needed(d)) - 1 for d in (4, 16)]
     formula = [units_at_least(d) for d in (4, 16)]
@@ -550,9 +532,7 @@ def errors_by_depth(lab: Lab) -> Figure:
     lines = []
     for kind, name in TARGETS.items():
         at = [Sample(np.log10(e)) for e in budgets(lab, kind).values()]
-        middle, low, high = ([10**v for v in vs] for vs in (
-            [s.mean for s in at], [s.low for s in at], [s.high for s in at]))  # fmt: skip
-        lines.append(Line(name, list(budgets(lab, kind)), middle, low, high))
+        lines.append(Line(name, list(budgets(lab, kind)), *(10 ** band(at))))
     return Figure(
         Axis(T("hidden layers", "隐层数")),
         Axis(T("test error (share of variance)", "测试误差（占方差比例）"), log=True),

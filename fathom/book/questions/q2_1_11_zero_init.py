@@ -9,25 +9,9 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Bars,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-)
+    All, Axis, Bars, Check, Evidence, Figure, Lab, Level, Line, Question, Routes, Sample, Settings,
+    T, at_least, at_most, equals, once,
+)  # fmt: skip
 from fathom.book.material.data import digits
 from fathom.book.material.stacks import stack
 from fathom.nn import Linear, init

@@ -8,23 +8,9 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    NotMeasurable,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    at_most,
-    once,
-)
+    All, Axis, Evidence, Figure, Lab, Level, Line, NotMeasurable, Question, Routes, Sample,
+    Settings, T, at_least, at_most, band, once,
+)  # fmt: skip
 from fathom.book.material.data import digits
 from fathom.book.material.stacks import parameters, stack
 from fathom.nn import Identity, Linear, Module, Sequential, Tanh, TransformerEncoderLayer
@@ -254,8 +240,7 @@ def probes(lab: Lab) -> Figure:
         (0, T("random weights", "随机权重")),
     ):
         at = [Sample(column) for column in probed(lab, epochs).T + 0.0]
-        lines.append(Line(name, np.arange(HIDDEN + 1), [s.mean for s in at],
-                          [s.low for s in at], [s.high for s in at]))  # fmt: skip
+        lines.append(Line(name, np.arange(HIDDEN + 1), *band(at)))
     return Figure(
         Axis(T("hidden layer (0: the pixels)", "隐藏层（0 为像素）")),
         Axis(T("accuracy of the probe", "探针准确率")),

@@ -10,22 +10,9 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    NotMeasurable,
-    Question,
-    Sample,
-    T,
-    at_most,
-    equals,
-    once,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Level, Line, NotMeasurable, Question, Sample, T,
+    at_most, equals, once,
+)  # fmt: skip
 from fathom.book.material.speed import seconds
 from fathom.nn import Linear, ReLU, Sequential
 

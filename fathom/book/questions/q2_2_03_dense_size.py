@@ -8,23 +8,9 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Bars,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    equals,
-    once,
-)
+    All, Axis, Bars, Evidence, Figure, Lab, Level, Line, Question, Routes, Sample, Settings, T,
+    at_least, band, equals, once,
+)  # fmt: skip
 from fathom.book.material.data import digits
 from fathom.book.material.speed import seconds
 from fathom.book.material.stacks import parameters, stack
@@ -341,9 +327,7 @@ def by_width(lab: Lab) -> Figure:
             (T(f"features, {en}", f"随机特征，标签{zh}"), features,
              [random_features(lab, noise, w) for w in features]),
         ):  # fmt: skip
-            at = [Sample(a) for a in accuracies]
-            band = [s.low for s in at], [s.high for s in at]
-            lines.append(Line(name, x, [s.mean for s in at], *band))
+            lines.append(Line(name, x, *band(Sample(a) for a in accuracies)))
     return Figure(
         Axis(T("hidden units", "隐单元数"), log=True),
         Axis(T("test accuracy", "测试准确率")),

@@ -8,22 +8,9 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Bars,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    Sample,
-    T,
-    at_least,
-    at_most,
-    once,
-)
+    All, Axis, Bars, Check, Evidence, Figure, Lab, Level, Line, Question, Sample, T, at_least,
+    at_most, band, once,
+)  # fmt: skip
 from fathom.models import mlp
 from fathom.nn.functional import mse_loss
 from fathom.train.learning_curve import diagnose
@@ -191,8 +178,9 @@ def curves(lab: Lab) -> Figure:
         for values, en, zh in zip(courses(lab, regime), ("training", "validation"),
                                   ("训练", "验证"), strict=True):  # fmt: skip
             at = [Sample(column) for column in values.T[::4]]
-            lines.append(Line(T(f"{regime}, {en}", f"{word}，{zh}"), np.arange(len(at)) * 40,
-                              [s.mean for s in at], [s.low for s in at], [s.high for s in at]))  # fmt: skip
+            lines.append(
+                Line(T(f"{regime}, {en}", f"{word}，{zh}"), np.arange(len(at)) * 40, *band(at))
+            )
     return Figure(
         Axis(T("step", "步数")),
         Axis(T("loss over variance", "损失（占方差比例）")),

@@ -9,21 +9,9 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Line,
-    Question,
-    Sample,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Line, Question, Sample, T, at_least, at_most, band,
+    equals, once,
+)  # fmt: skip
 from fathom.book.material.calculus import derivative
 from fathom.nn import functional as F
 
@@ -265,8 +253,7 @@ def outliers(lab: Lab) -> Figure:
     lines = []
     for name in LOSSES:
         at = [Sample([fitted(name, with_outliers(s, p)) for s in lab.seeds(10, 4)]) for p in shares]
-        x, y = [100 * p for p in shares], [s.mean for s in at]
-        lines.append(Line(T(name, name), x, y, [s.low for s in at], [s.high for s in at]))
+        lines.append(Line(T(name, name), [100 * p for p in shares], *band(at)))
     return Figure(
         Axis(T("outliers, %", "异常值比例（%）")),
         Axis(T("fitted constant", "拟合出的常数")),
@@ -289,8 +276,7 @@ def sloped(lab: Lab) -> Figure:
     for name in LOSSES:
         errors = [[slope_error(s, p, name) for s in lab.seeds(10, 4)] for p in shares]
         at = [Sample(e) for e in errors]
-        x, y = [100 * p for p in shares], [s.mean for s in at]
-        lines.append(Line(T(name, name), x, y, [s.low for s in at], [s.high for s in at]))
+        lines.append(Line(T(name, name), [100 * p for p in shares], *band(at)))
     return Figure(
         Axis(T("outliers, %", "异常值比例（%）")),
         Axis(T("error of the slope", "斜率误差")),

@@ -8,23 +8,9 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-)
+    All, Axis, Evidence, Figure, Lab, Level, Line, Question, Routes, Sample, Settings, T, at_least,
+    at_most, equals, once,
+)  # fmt: skip
 from fathom.book.material.calculus import derivative, difference, highest
 from fathom.nn import functional as F
 

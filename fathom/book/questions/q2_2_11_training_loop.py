@@ -10,21 +10,9 @@ import numpy as np
 import fathom
 from fathom import nn, optim
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Line,
-    Question,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    at_most,
-    once,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Line, Question, Sample, Settings, T, at_least, at_most,
+    band, once,
+)  # fmt: skip
 from fathom.book.material.data import digits
 from fathom.book.material.speed import ratio, seconds
 from fathom.nn import functional as F
@@ -301,7 +289,7 @@ def loops(lab: Lab) -> Figure:
     for order, name in zip(ORDERS, names, strict=True):
         at = [Sample(column) for column in np.minimum(courses(lab, order), 50.0).T]
         x = np.arange(1, len(at) + 1)
-        lines.append(Line(name, x, [s.mean for s in at], [s.low for s in at], [s.high for s in at]))
+        lines.append(Line(name, x, *band(at)))
     return Figure(
         Axis(T("epoch", "轮次")),
         Axis(T("training loss", "训练损失"), log=True),
@@ -350,9 +338,7 @@ def escapes(lab: Lab) -> Figure:
     lines = []
     for run, name in ((saddle, T("saddle", "鞍点")), (double_well, T("double well", "双势阱"))):
         at = [Sample([float(run(s, b)) for s in lab.seeds(20, 5)]) for b in batches]
-        lines.append(
-            Line(name, batches, [s.mean for s in at], [s.low for s in at], [s.high for s in at])
-        )
+        lines.append(Line(name, batches, *band(at)))
     return Figure(
         Axis(T("batch size", "批量"), log=True),
         Axis(T("share that gets away", "逃离比例")),

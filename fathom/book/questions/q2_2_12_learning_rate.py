@@ -10,23 +10,9 @@ import numpy as np
 import fathom
 from fathom import nn
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Level, Line, Question, Sample, Settings, T, at_least,
+    at_most, band, equals, once,
+)  # fmt: skip
 from fathom.book.material.data import digits
 
 question = Question(
@@ -329,7 +315,7 @@ def over_rates(lab: Lab) -> Figure:
     marks: list[Any] = []
     for optimizer, name in (("sgd", T("SGD", "SGD")), ("adam", T("Adam", "Adam"))):
         at, x = [Sample(row) for row in grid(lab, optimizer)], grid_rates(lab, optimizer)
-        marks.append(Line(name, x, [s.mean for s in at], [s.low for s in at], [s.high for s in at]))
+        marks.append(Line(name, x, *band(at)))
         middle = float(np.median(suggested(lab, optimizer)[1]))
         words = T(f"suggested, {name.en}", f"{name.zh} 的建议值")
         marks.append(Level(words, x=middle))
@@ -355,10 +341,7 @@ def rippled(lab: Lab) -> Figure:
         Axis(T("learning rate at the start", "初始学习率"), log=True),
         Axis(T("value at the end", "终点的函数值"), log=True),
         [
-            Line(
-                T("rippled bowl", "带波纹的碗"),
-                rates, [s.mean for s in at], [s.low for s in at], [s.high for s in at],
-            ),
+            Line(T("rippled bowl", "带波纹的碗"), rates, *band(at)),
             Level(T("2 / largest curvature", "2 / 最大曲率"), x=float(2 / (0.2 + 0.3 * 36))),
         ],
         T(

@@ -8,22 +8,9 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Line,
-    Published,
-    Question,
-    Settings,
-    Source,
-    T,
-    at_least,
-    at_most,
-    equals,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Line, Published, Question, Settings, Source, T,
+    at_least, at_most, equals,
+)  # fmt: skip
 from fathom.book.material.tape import in_order, operations, recorded
 
 question = Question(

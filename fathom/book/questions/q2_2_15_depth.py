@@ -9,24 +9,9 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    at_most,
-    equals,
-    within,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Level, Line, Question, Routes, Sample, Settings, T,
+    at_least, at_most, band, equals, within,
+)  # fmt: skip
 from fathom.book.material.calculus import derivative, difference, highest
 from fathom.book.material.signal import through
 from fathom.nn import functional as F
@@ -357,7 +342,7 @@ def critical(lab: Lab) -> Figure:
         x = scales[:: lab.pick(1, 7)]
         at = [log_gains(lab, float(s), width) for s in x]
         name = T(f"width {width}", f"宽度 {width}")
-        lines.append(Line(name, x, [s.mean for s in at], [s.low for s in at], [s.high for s in at]))
+        lines.append(Line(name, x, *band(at)))
     return Figure(
         Axis(T("standard deviation of a weight", "权重标准差"), log=True),
         Axis(T("log10 of the gain", "增益的 log10")),
@@ -395,9 +380,7 @@ def by_depth(lab: Lab) -> Figure:
                 for s in lab.seeds(5, 3)
             ]  # fmt: skip
             at.append(Sample(np.log10(found)))
-        lines.append(
-            Line(name, depths, [s.mean for s in at], [s.low for s in at], [s.high for s in at])
-        )
+        lines.append(Line(name, depths, *band(at)))
     return Figure(
         Axis(T("layers", "层数")),
         Axis(T("log10 of first over last", "首层与末层之比的 log10")),

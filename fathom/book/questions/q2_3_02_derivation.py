@@ -10,21 +10,9 @@ import numpy as np
 import fathom
 from fathom.autograd import backward_steps
 from fathom.book import (
-    All,
-    Axis,
-    Bars,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Line,
-    Question,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    at_most,
-)
+    All, Axis, Bars, Check, Evidence, Figure, Lab, Line, Question, Sample, Settings, T, at_least,
+    at_most, band,
+)  # fmt: skip
 from fathom.book.material.layers import Passed, by_tape, weights
 
 question = Question(
@@ -235,9 +223,7 @@ def off_diagonal(lab: Lab) -> Figure:
     lines = []
     for kind, name in names:
         at = [Sample([softmax_error(s, n, kind) for s in lab.seeds(10, 4)]) for n in classes]
-        lines.append(
-            Line(name, classes, [s.mean for s in at], [s.low for s in at], [s.high for s in at])
-        )
+        lines.append(Line(name, classes, *band(at)))
     return Figure(
         Axis(T("classes", "类别数"), log=True),
         Axis(T("relative error", "相对误差")),

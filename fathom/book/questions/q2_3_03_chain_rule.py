@@ -9,19 +9,7 @@ from typing import Any
 import numpy as np
 
 import fathom
-from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    T,
-    at_most,
-)
+from fathom.book import All, Axis, Check, Evidence, Figure, Lab, Level, Line, Question, T, at_most
 from fathom.book.material.calculus import derivative, difference, value
 
 question = Question(

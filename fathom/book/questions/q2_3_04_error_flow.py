@@ -9,18 +9,8 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Line,
-    Question,
-    Sample,
-    T,
-    at_most,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Line, Question, Sample, T, at_most, band,
+)  # fmt: skip
 from fathom.book.material.layers import Passed, Weights, by_tape, weights
 
 question = Question(
@@ -153,9 +143,7 @@ def flow(lab: Lab) -> Figure:
             rows.append(np.log10(norms / norms[-1]))
         at = [Sample(column) for column in np.array(rows).T]
         x = np.arange(1, 13)
-        lines.append(
-            Line(T(name, name), x, [s.mean for s in at], [s.low for s in at], [s.high for s in at])
-        )
+        lines.append(Line(T(name, name), x, *band(at)))
     return Figure(
         Axis(T("layer", "层")),
         Axis(T("log10 of delta over the last", "delta 与末层之比的 log10")),

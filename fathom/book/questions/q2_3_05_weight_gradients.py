@@ -8,21 +8,9 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    Sample,
-    Settings,
-    T,
-    at_most,
-    equals,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Level, Line, Question, Sample, Settings, T, at_most,
+    band, equals,
+)  # fmt: skip
 from fathom.book.material.layers import Passed, by_tape, weights
 
 question = Question(
@@ -193,8 +181,7 @@ def scaled(lab: Lab) -> Figure:
         Axis(T("log10 of the gradient's growth", "梯度增长的 log10")),
         [
             Line(T("error term held fixed", "误差项固定"), scales, np.log10(scales)),
-            Line(T("net run again", "重新运行网络"), scales, [s.mean for s in at],
-                 [s.low for s in at], [s.high for s in at]),
+            Line(T("net run again", "重新运行网络"), scales, *band(at)),
             Level(T("as at scale 1", "与尺度 1 相同"), y=0.0),
         ],
         T(

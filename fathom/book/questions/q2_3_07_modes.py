@@ -12,21 +12,9 @@ import numpy as np
 import fathom
 from fathom import func, nn
 from fathom.book import (
-    All,
-    Axis,
-    Bars,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    Sample,
-    Settings,
-    T,
-    at_most,
-    equals,
-)
+    All, Axis, Bars, Evidence, Figure, Lab, Level, Line, Question, Sample, Settings, T, at_most,
+    band, equals,
+)  # fmt: skip
 from fathom.book.material.layers import weights
 from fathom.book.material.speed import ratio, seconds
 
@@ -292,10 +280,7 @@ def constant(lab: Lab) -> Figure:
         at: list[Sample] = [
             ratio(*by_library(lab, name, b), rounds=lab.pick(7, 3)) for b in batches
         ]
-        lines.append(
-            Line(T(name, name), batches, [s.mean for s in at],
-                 [s.low for s in at], [s.high for s in at])
-        )  # fmt: skip
+        lines.append(Line(T(name, name), batches, *band(at)))
     return Figure(
         Axis(T("batch", "批量"), log=True),
         Axis(T("time over forward", "与前向时间之比")),

@@ -12,21 +12,9 @@ import fathom
 from fathom import nn
 from fathom.autograd import backward_steps, memory_report
 from fathom.book import (
-    All,
-    Axis,
-    Bars,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Line,
-    Question,
-    Routes,
-    Settings,
-    T,
-    at_least,
+    All, Axis, Bars, Check, Evidence, Figure, Lab, Line, Question, Routes, Settings, T, at_least,
     equals,
-)
+)  # fmt: skip
 from fathom.book.material.tape import operations, recorded, searches
 
 question = Question(
@@ -122,17 +110,22 @@ def leaves(lab: Lab) -> Evidence:
     equals(1.0),
     correction=T(
         "The Function objects are the nodes: walking next_functions from W x + b meets tensors in "
-        "{n[objects that are tensors]:.0%} of the cases, and one Function serves all the outputs of "
-        "an operation and links more than two tensors.",
+        "{n[objects that are tensors]:.0%} of the cases, PyTorch's own name for their class is "
+        "torch.autograd.graph.Node, and one Function serves all the outputs of an operation and "
+        "links more than two tensors. Tensors as nodes is a picture for teaching, in which every "
+        "operation of two inputs would be two edges.",
         "Function 对象才是节点：从 W x + b 沿 next_functions 走，遇到的对象中张量占 "
-        "{n[objects that are tensors]:.0%}；而且一个 Function 对应一个运算的所有输出，连接两个以上的张量。",
+        "{n[objects that are tensors]:.0%}；PyTorch 自己把这个类称为 torch.autograd.graph.Node；而且一个 "
+        "Function 对应一个运算的所有输出，连接两个以上的张量。“张量为节点”只是教学用的图示，"
+        "在那里每个双输入运算都要画成两条边。",
     ),
     weight=2,
     needs=("torch",),
 )
 def functions(lab: Lab) -> Evidence:
     """Share of tensors among the objects that next_functions leads to from (W x + b); share of
-    Functions that join exactly two tensors, as an edge must, in W x + b and an unbind."""
+    these objects that PyTorch does not class as a node; share of Functions that join exactly two
+    tensors, as an edge must, in W x + b and an unbind."""
     import torch
 
     w, x, b = (torch.ones(*s, requires_grad=True) for s in ((2, 3), (3, 1), (2, 1)))
@@ -144,6 +137,9 @@ def functions(lab: Lab) -> Evidence:
     ends.append(len(shared[0].next_functions) + sum(s is shared[0] for s in shared))
     return Routes({
         "objects that are tensors": float(np.mean([isinstance(n, torch.Tensor) for n in objects])),
+        "functions not of class Node": float(np.mean([
+            not isinstance(n, torch.autograd.graph.Node) for n in objects
+        ])),
         "functions with two ends": float(np.mean([count == 2 for count in ends])),
     })  # fmt: skip
 
@@ -282,11 +278,10 @@ def memory(lab: Lab) -> Evidence:
 
 
 def two_branches(x: Any, sin: Callable[[Any], Any]) -> Any:
-    """Two chains of three operations which are recorded in turns: a1 b1 a2 b2 b3 a3, then a sum."""
+    """Two chains of three operations which are recorded in turns: a1 b1 b2 b3 a2 a3, then a sum."""
     a, b = sin(x), sin(x)
-    a = sin(a)
     b = sin(sin(b))
-    return sin(a) + b
+    return sin(sin(a)) + b
 
 
 def torch_order() -> tuple[list[Any], list[Any]]:

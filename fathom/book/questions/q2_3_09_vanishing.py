@@ -10,21 +10,9 @@ import numpy as np
 import fathom
 from fathom import nn
 from fathom.book import (
-    All,
-    Axis,
-    Evidence,
-    Figure,
-    Lab,
-    Line,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    at_most,
-    once,
-)
+    All, Axis, Evidence, Figure, Lab, Line, Question, Routes, Sample, Settings, T, at_least,
+    at_most, once,
+)  # fmt: skip
 from fathom.book.material.data import digits
 from fathom.book.material.gain import chain, passage
 from fathom.nn import functional as F

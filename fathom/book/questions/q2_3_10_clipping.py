@@ -9,23 +9,9 @@ import numpy as np
 import fathom
 from fathom import nn
 from fathom.book import (
-    All,
-    Axis,
-    Bars,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    at_most,
-    once,
-)
+    All, Axis, Bars, Check, Evidence, Figure, Lab, Level, Line, Question, Sample, Settings, T,
+    at_least, at_most, once,
+)  # fmt: skip
 from fathom.book.material.data import digits
 from fathom.nn import functional as F
 from fathom.nn.utils import clip_grad_norm_, clip_grad_value_

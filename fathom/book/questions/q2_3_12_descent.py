@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,25 +10,11 @@ import numpy as np
 import fathom
 from fathom import nn
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Line,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Line, Published, Question, Routes, Sample, Settings,
+    Source, T, at_least, at_most, equals, once,
+)  # fmt: skip
 from fathom.book.material.normed import few
-from fathom.book.material.tasks import cost_of_tenfold, sweep
+from fathom.book.material.tasks import cost_of_error, sweep
 
 question = Question(
     "2.3.12",
@@ -268,14 +255,13 @@ def images(lab: Lab, which: str) -> dict[str, Any]:
         spec = {"model": pooled if which == "pooled" else strided, "optimizer": optimizer,
                 "epochs": lab.pick(10, 1), "batch_size": 32, **options}  # fmt: skip
 
-        def run(seeds: list[int], rate: float, spec: Any = spec) -> Any:
-            return fathom.train_many({**spec, "lr": rate}, x, y, seeds=seeds, threads=1)
+        def run(seeds: list[int], rates: Sequence[float], spec: Any = spec) -> Any:
+            return fathom.train_many(spec, x, y, seeds=seeds, grid={"lr": rates}, threads=1)
 
-        chosen = [
-            run(lab.seeds(2, 2), r).evaluate(data.choose_x, data.choose_y)["accuracy"].mean()
-            for r in grid[:: lab.pick(1, 4)]
-        ]
-        made = run(lab.seeds(30, 2), grid[:: lab.pick(1, 4)][int(np.argmax(chosen))])
+        rates = grid[:: lab.pick(1, 4)]
+        tried = run(lab.seeds(2, 2), rates).evaluate(data.choose_x, data.choose_y)["accuracy"]
+        best = int(tried.reshape(len(rates), -1).mean(axis=1).argmax())
+        made = run(lab.seeds(30, 2), rates[best : best + 1])
         found[optimizer] = made.evaluate(judge_x, judge_y)["accuracy"]
     return found
 
@@ -288,11 +274,15 @@ def images(lab: Lab, which: str) -> dict[str, Any]:
     ),
     at_least(0.01),
     correction=T(
-        "With both rates tuned, SGD's accuracy less Adam's is {n[pooling]:+.3f} and "
-        "{n[strides]:+.3f}: "
-        "in small nets on few digits it is not ahead.",
-        "双方都调好学习率后，SGD 的准确率减去 Adam 的为 {n[pooling]:+.3f} 与 {n[strides]:+.3f}："
-        "在少量 digits 上的小网络中，它并不领先。",
+        "With both rates tuned, SGD's accuracy less Adam's is {n[small nets, few digits/pooling]:+.3f} "
+        "and {n[small nets, few digits/strides]:+.3f} in small nets on few digits. In a published "
+        "comparison of large nets on CIFAR-10 it is {n[VGG, CIFAR-10 (published)]:+.3f}; with decay "
+        "taken out of Adam's quotient (AdamW) and full tuning such leads mostly go (Loshchilov & "
+        "Hutter, 2019; Choi et al., 2019).",
+        "双方都调好学习率后，SGD 的准确率减去 Adam 的，在少量 digits 上的小网络中为 "
+        "{n[small nets, few digits/pooling]:+.3f} 与 {n[small nets, few digits/strides]:+.3f}。在已发表的 "
+        "CIFAR-10 大网络比较中为 {n[VGG, CIFAR-10 (published)]:+.3f}；把衰减移出 Adam 的商（AdamW）并充分"
+        "调参后，这种领先大多消失（Loshchilov 与 Hutter，2019；Choi 等，2019）。",
     ),
     weight=3,
 )
@@ -300,11 +290,18 @@ def best_for_images(lab: Lab) -> Evidence:
     """Test accuracy with SGD and momentum less that with Adam; better means 0.01 or more.
 
     Two small CNNs on two disjoint sets of 400 digits, the best of four rates each (chosen on
-    other rows), paired seeds.
+    other rows), paired seeds. Beside them the study that is quoted for it: test errors of 7.74 %
+    with heavy-ball momentum and 9.78 % with Adam, both tuned.
     """
-    return Routes({
-        name: Sample(images(lab, which)["sgd"] - images(lab, which)["adam"])
-        for name, which in (("pooling", "pooled"), ("strides", "strided"))
+    return Settings(T("nets and data", "网络与数据"), {
+        "small nets, few digits": Routes({
+            name: Sample(images(lab, which)["sgd"] - images(lab, which)["adam"])
+            for name, which in (("pooling", "pooled"), ("strides", "strided"))
+        }),
+        "VGG, CIFAR-10 (published)": Published(0.0204, (
+            Source("Wilson et al., The Marginal Value of Adaptive Gradient Methods, NeurIPS, fig. 1",
+                   2017, 0.8),
+        )),
     })  # fmt: skip
 
 
@@ -383,14 +380,14 @@ RATES = tuple(10.0 ** (k / 2) for k in range(-9, 3))  # two a decade, 3e-5 to 10
 
 
 def rates(lab: Lab) -> tuple[float, ...]:
-    """The rates tried: all, or one a decade."""
-    return RATES[:: lab.pick(1, 2)]
+    """The rates tried: all, or those in the middle."""
+    return RATES[lab.pick(0, 3) : lab.pick(12, 10)]
 
 
 @once
 def over_rates(lab: Lab, data: str, optimizer: str) -> Any:
-    """Test accuracy (rates, seeds) after 10 epochs."""
-    return sweep(data, optimizer, rates(lab), lab.seeds(5, 2), lab.pick(10, 2))
+    """Test accuracy (rates, seeds) after 40 epochs."""
+    return sweep(data, optimizer, rates(lab), lab.seeds(12, 2), lab.pick(40, 2))
 
 
 @question.experiment(
@@ -401,32 +398,35 @@ def over_rates(lab: Lab, data: str, optimizer: str) -> Any:
     ),
     at_most(0.02),
     correction=T(
-        "A rate ten times off the best costs AdaGrad {n[AdaGrad/digits]:.2f} of accuracy on "
-        "digits and "
-        "{n[AdaGrad/moons]:.2f} on moons, RMSProp {n[RMSProp/digits]:.2f} and "
-        "{n[RMSProp/moons]:.2f}.",
-        "学习率偏离最佳值十倍，AdaGrad 在 digits 上损失 {n[AdaGrad/digits]:.2f} 的准确率、在 "
-        "moons 上损失 "
-        "{n[AdaGrad/moons]:.2f}；RMSProp 分别损失 {n[RMSProp/digits]:.2f} 与 "
-        "{n[RMSProp/moons]:.2f}。",
+        "A rate three times off the best costs AdaGrad {n[moons (3 times off)/AdaGrad]:.3f} of "
+        "accuracy on moons and {n[digits (3 times off)/AdaGrad]:.3f} on digits, RMSProp "
+        "{n[moons (3 times off)/RMSProp]:.3f} and {n[digits (3 times off)/RMSProp]:.3f}; ten times off "
+        "AdaGrad {n[moons (10 times off)/AdaGrad]:.2f} and {n[digits (10 times off)/AdaGrad]:.2f}, "
+        "RMSProp {n[moons (10 times off)/RMSProp]:.2f} and {n[digits (10 times off)/RMSProp]:.2f}: the "
+        "order of magnitude has to be right.",
+        "学习率偏离最佳值三倍，AdaGrad 在 moons 上损失 {n[moons (3 times off)/AdaGrad]:.3f} 的准确率，在 "
+        "digits 上损失 {n[digits (3 times off)/AdaGrad]:.3f}，RMSProp 为 {n[moons (3 times off)/RMSProp]:.3f} "
+        "与 {n[digits (3 times off)/RMSProp]:.3f}；偏离十倍，AdaGrad 为 {n[moons (10 times off)/AdaGrad]:.2f} 与 "
+        "{n[digits (10 times off)/AdaGrad]:.2f}，RMSProp 为 {n[moons (10 times off)/RMSProp]:.2f} 与 "
+        "{n[digits (10 times off)/RMSProp]:.2f}：数量级必须选对。",
     ),
     weight=3,
 )
 def no_tuning(lab: Lab) -> Evidence:
-    """Accuracy lost with a rate ten times too large or too small, whichever is worse.
+    """Accuracy lost with a rate too large or too small by a factor of 3.2, as far as a search by
+    powers of ten can miss, or by ten; the worse side counts.
 
-    Not needing care is taken to mean 0.02 at most. Small nets on digits and on moons, 10 epochs.
+    Not needing care is taken to mean 0.02 at most. Small nets on digits and on moons, trained for
+    40 epochs, so that small rates have the time they take.
     """
-    return Settings(
-        T("method", "方法"),
-        {
-            name: Routes({
-                data: Sample(cost_of_tenfold(over_rates(lab, data, key), lab.pick(2, 1)))
-                for data in ("digits", "moons")
-            })
+    return Settings(T("problem, and how far the rate is off", "问题，以及学习率偏离多少"), {
+        f"{data} ({factor} times off)": All({
+            name: Sample(cost_of_error(over_rates(lab, data, key), steps))
             for name, key in (("AdaGrad", "adagrad"), ("RMSProp", "rmsprop"))
-        },
-    )  # fmt: skip
+        })
+        for factor, steps in ((3, 1), (10, 2))
+        for data in ("moons", "digits")
+    })  # fmt: skip
 
 
 @question.figure(T("Distance to the minimum of a ravine", "到峡谷最低点的距离"))
@@ -469,7 +469,7 @@ def adaptive(lr: float, steps: int) -> Any:
 
 @question.figure(T("Accuracy by learning rate", "准确率随学习率的变化"))
 def accuracy_by_rate(lab: Lab) -> Figure:
-    """400 digits, 10 epochs, bands over seeds."""
+    """400 digits, 40 epochs, bands over seeds."""
     lines = []
     for name, key in (("SGD", "sgd"), ("AdaGrad", "adagrad"), ("RMSProp", "rmsprop")):
         found = over_rates(lab, "digits", key)

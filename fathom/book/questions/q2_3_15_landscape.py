@@ -9,23 +9,9 @@ import numpy as np
 import fathom
 from fathom import nn
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_most,
-    equals,
-    once,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Level, Line, Question, Routes, Sample, Settings, T,
+    at_most, equals, once,
+)  # fmt: skip
 from fathom.book.material.tasks import task
 from fathom.nn import functional as F
 from fathom.train.collapse import neural_collapse, unconstrained_features

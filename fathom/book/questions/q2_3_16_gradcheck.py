@@ -11,23 +11,9 @@ import numpy as np
 import fathom
 from fathom.autograd import Function, gradcheck
 from fathom.book import (
-    All,
-    Axis,
-    Bars,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_most,
-    equals,
-    once,
-)
+    All, Axis, Bars, Evidence, Figure, Lab, Level, Line, Question, Routes, Sample, Settings, T,
+    at_most, equals, once,
+)  # fmt: skip
 from fathom.book.statistics import slope
 from fathom.nn import functional as F
 

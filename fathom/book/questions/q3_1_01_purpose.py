@@ -10,26 +10,9 @@ import numpy as np
 import fathom
 from fathom import nn
 from fathom.book import (
-    All,
-    Axis,
-    Bars,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Line,
-    Published,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    Source,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-)
+    All, Axis, Bars, Check, Evidence, Figure, Lab, Line, Published, Question, Routes, Sample,
+    Settings, Source, T, at_least, at_most, band, equals, once,
+)  # fmt: skip
 from fathom.book.material.data import digits
 from fathom.book.material.planes import found_by_search
 
@@ -344,26 +327,27 @@ def universal(lab: Lab) -> Evidence:
 @question.reference(
     "C3.1.1-06",
     T("All layers of GPT and of Claude use GELU.", "GPT 与 Claude 的每一层都用 GELU。"),
+    equals(1.0),
     correction=T(
-        "In GPT-2 GELU stands only behind the first of the two linear layers of each feed-forward "
-        "block; attention and its projections have softmax or nothing. What Claude is built of has "
-        "not been published.",
-        "GPT-2 中 GELU 只出现在每个前馈块的第一个线性层之后；注意力及其投影只有 softmax 或没有激"
-        "活。Claude 的结构没有公开。",
+        "Every Transformer block of GPT-1 and GPT-2 has a GELU, but only behind one of its four "
+        "linear layers, the first of the feed-forward part; attention and its projections have "
+        "softmax or nothing. What Claude is built of has not been published.",
+        "GPT-1 与 GPT-2 的每个 Transformer 块都有 GELU，但只在四个线性层之一（前馈部分的第一个）之后；"
+        "注意力及其投影只有 softmax 或没有激活。Claude 的结构没有公开。",
     ),
     weight=2,
 )
 def who_uses_gelu(lab: Lab) -> Evidence:
-    """Released code and papers: where the activation stands in GPT; what is public about Claude."""
-    return Published(
-        False,
-        (
-            Source("Radford et al., GPT-2, released code (gelu only inside mlp)", 2019, 0.98),
-            Source("Radford et al., GPT-1 paper, model specifications: GELU, and attention without",
-                   2018, 0.9),
-            Source("Anthropic, Claude 3 model card: the architecture is not described", 2024, 0.9),
-        ),
-    )  # fmt: skip
+    """Share of layers with a GELU in the released code of GPT: of the Transformer blocks, and of
+    the four linear layers of a block (attention: c_attn, c_proj; feed-forward: c_fc, c_proj).
+    Nothing is public about Claude, so that it cannot be judged."""
+    works = (
+        Source("Radford et al., GPT-2, released code (model.py: gelu behind mlp/c_fc)", 2019, 0.98),
+        Source("Radford et al., GPT-1, released code (train.py: act behind mlp/c_fc)", 2018, 0.95),
+    )
+    return Settings(T("what counts as a layer of GPT", "GPT 的“层”指什么"), {
+        "Transformer block": Published(1.0, works), "linear layer": Published(1 / 4, works),
+    })  # fmt: skip
 
 
 def network(inputs: int, outputs: int, bend: bool) -> nn.Sequential:
@@ -396,9 +380,7 @@ def with_and_without(lab: Lab) -> Figure:
             }  # fmt: skip
             fleet = fathom.train_many(spec, a, b, seeds=lab.seeds(8, 3))
             found.append(Sample(fleet.evaluate(test_a.astype(np.float32), test_b)["accuracy"]))
-        bars.append(
-            Bars(name, [s.mean for s in found], [s.low for s in found], [s.high for s in found])
-        )
+        bars.append(Bars(name, *band(found)))
     return Figure(
         Axis(
             T("data", "数据"),

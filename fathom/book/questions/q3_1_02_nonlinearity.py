@@ -11,24 +11,9 @@ import numpy as np
 import fathom
 from fathom import activations, nn
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Published,
-    Question,
-    Sample,
-    Settings,
-    Source,
-    T,
-    at_least,
-    at_most,
-    once,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Level, Line, Published, Question, Routes, Sample,
+    Settings, Source, T, at_least, at_most, band, once,
+)  # fmt: skip
 from fathom.book.material.calculus import value
 
 question = Question(
@@ -235,15 +220,16 @@ def who_fits_what(lab: Lab) -> Evidence:
     weight=3,
 )
 def where_linear_is_used(lab: Lab) -> Evidence:
-    """Published architectures with layers that have no nonlinearity on purpose."""
-    return Published(
-        False,
-        (
-            Source("Sandler et al., MobileNetV2: ... and Linear Bottlenecks", 2018, 0.99),
-            Source("Hu et al., LoRA: Low-Rank Adaptation of Large Language Models", 2021, 0.99),
-            Source("Vaswani et al., Attention Is All You Need, section 3.2.2", 2017, 0.98),
-        ),
-    )  # fmt: skip
+    """Where published architectures have a linear layer with no activation behind it."""
+    claimed = "output of a regression"
+    mobile = Source("Sandler et al., MobileNetV2: ... and Linear Bottlenecks", 2018, 0.99)
+    lora = Source("Hu et al., LoRA: Low-Rank Adaptation of Large Language Models", 2021, 0.99)
+    attention = Source("Vaswani et al., Attention Is All You Need, section 3.2.2", 2017, 0.98)
+    return Routes({
+        "MobileNetV2": Published("bottleneck of every block", (mobile,), claimed),
+        "LoRA": Published("update of a hidden layer's weights", (lora,), claimed),
+        "Transformer": Published("queries, keys and values", (attention,), claimed),
+    })  # fmt: skip
 
 
 DEPTHS = (1, 2, 4, 8)
@@ -252,18 +238,12 @@ DEPTHS = (1, 2, 4, 8)
 @question.figure(T("Fit against depth, linear and bent", "拟合优度随深度的变化"))
 def fit_by_depth(lab: Lab) -> Figure:
     """R squared of linear nets of depth 1 to 8 after training; tanh nets of the same depth."""
-    lines = []
+    lines, depths = [], lab.pick(DEPTHS, (1, 2))
     for task in tasks():
-        at = [Sample(fitted(lab, task, depth, False)) for depth in DEPTHS]
-        lines.append(Line(
-            T(f"linear: {task}", f"线性：{NAMES[task]}"), DEPTHS, [s.mean for s in at],
-            [s.low for s in at], [s.high for s in at],
-        ))  # fmt: skip
-    bent = [Sample(fitted(lab, "x squared", depth, True)) for depth in DEPTHS[1:]]
-    lines.append(Line(
-        T("tanh: x squared", "tanh：x 的平方"), DEPTHS[1:], [s.mean for s in bent],
-        [s.low for s in bent], [s.high for s in bent],
-    ))  # fmt: skip
+        at = [Sample(fitted(lab, task, depth, False)) for depth in depths]
+        lines.append(Line(T(f"linear: {task}", f"线性：{NAMES[task]}"), depths, *band(at)))
+    bent = [Sample(fitted(lab, "x squared", depth, True)) for depth in depths[1:]]
+    lines.append(Line(T("tanh: x squared", "tanh：x 的平方"), depths[1:], *band(bent)))
     x, y = tasks()["sin x"]
     best = float(np.corrcoef(x[:, 0], y[:, 0])[0, 1] ** 2)
     return Figure(
@@ -294,10 +274,7 @@ def how_much_bend(lab: Lab) -> Figure:
             z = x * rng.choice((-1.0, 1.0), 30) + rng.uniform(-3.0, 3.0, 30)
             found.append([ridge_fit(np.where(z > 0, z, s * z), y) for s in slopes])
         at = [Sample(column) for column in np.array(found).T]
-        lines.append(Line(
-            T(task, NAMES[task]), slopes, [s.mean for s in at], [s.low for s in at],
-            [s.high for s in at],
-        ))  # fmt: skip
+        lines.append(Line(T(task, NAMES[task]), slopes, *band(at)))
     return Figure(
         Axis(T("slope on the left", "负侧斜率")),
         Axis(T("R squared", "决定系数 R²")),

@@ -9,23 +9,9 @@ import numpy as np
 import fathom
 from fathom import activations, nn
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Line,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Line, Question, Routes, Sample, Settings, T, at_least,
+    at_most, band, equals, once,
+)  # fmt: skip
 from fathom.book.material.calculus import derivative, difference, highest, lowest, value
 from fathom.book.material.chain import chain_gaps
 from fathom.doctor import saturation
@@ -343,9 +329,7 @@ def lines_of(lab: Lab, which: int) -> list[Line]:
     lines = []
     for name, shown in KINDS.items():
         at = [Sample(column) for column in swept(lab, name)[which].T]
-        lines.append(Line(
-            T(shown, shown), SCALES, [s.mean for s in at], [s.low for s in at], [s.high for s in at]
-        ))  # fmt: skip
+        lines.append(Line(T(shown, shown), SCALES, *band(at)))
     return lines
 
 

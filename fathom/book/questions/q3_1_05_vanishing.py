@@ -10,25 +10,9 @@ import numpy as np
 import fathom
 from fathom import activations
 from fathom.book import (
-    All,
-    Axis,
-    Bars,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_most,
-    equals,
-    once,
-    within,
-)
+    All, Axis, Bars, Check, Evidence, Figure, Lab, Level, Line, Question, Routes, Sample, Settings,
+    T, at_most, band, equals, once, within,
+)  # fmt: skip
 from fathom.book.material.calculus import derivative, highest, lowest
 from fathom.book.material.chain import chain_gaps
 from fathom.book.material.gain import passage
@@ -353,11 +337,10 @@ def at_three(lab: Lab) -> Evidence:
 RULES = {"relu": ("he", sqrt(2.0)), "tanh": ("xavier", 1.0), "sigmoid": ("xavier", 1.0)}
 
 
-def deep(lab: Lab, name: str) -> Routes:
+def deep(lab: Lab, name: str, times: float = 1.0) -> Routes:
     """log10 of the gradient at the first of 20 layers over that at the last, with He's or Xavier's
-    weights."""
-    gain = RULES[name][1]
-    found = per_layer(lab, name, gain)
+    weights, so many times as large."""
+    found = per_layer(lab, name, times * RULES[name][1])
     return Routes({
         way: Sample((DEPTH - 1) * np.log10(s.values))
         for way, s in found.items() if isinstance(s, Sample)
@@ -373,21 +356,29 @@ def deep(lab: Lab, name: str) -> Routes:
     ),
     within(-0.5, 0.5),
     correction=T(
-        "As powers of ten: ReLU {n[ReLU/the tape]:.1f}, tanh {n[tanh/the tape]:.1f}, sigmoid "
-        "{n[sigmoid/the tape]:.1f}. Tanh loses less than said, the sigmoid far more.",
-        "以 10 的幂计：ReLU {n[ReLU/the tape]:.1f}，tanh {n[tanh/the tape]:.1f}，sigmoid "
-        "{n[sigmoid/the tape]:.1f}。tanh 的损失比书中说的小，sigmoid 则大得多。",
+        "As powers of ten, with He's and Xavier's weights: ReLU {n[Xavier/ReLU/the tape]:.1f}, tanh "
+        "{n[Xavier/tanh/the tape]:.1f}, sigmoid {n[Xavier/sigmoid/the tape]:.1f}. Tanh loses less "
+        "than said, the sigmoid far more; with weights four times Xavier's, as some advise for it, "
+        "the sigmoid arrives at {n[four times Xavier for sigmoids/sigmoid/the tape]:.1f}.",
+        "以 10 的幂计，用 He 与 Xavier 权重：ReLU {n[Xavier/ReLU/the tape]:.1f}，tanh "
+        "{n[Xavier/tanh/the tape]:.1f}，sigmoid {n[Xavier/sigmoid/the tape]:.1f}。tanh 的损失比书中说的小，"
+        "sigmoid 则大得多；若按有些建议把 sigmoid 的权重取为 Xavier 的四倍，则为 "
+        "{n[four times Xavier for sigmoids/sigmoid/the tape]:.1f}。",
     ),
     weight=3,
 )
 def twenty_layers(lab: Lab) -> Evidence:
     """log10 of the gradient norm at the first over that at the last pre-activations: 20 layers of
-    100, He's weights for ReLU, Xavier's else; by the tape and by a program in NumPy. "About" is
-    half a power of ten; "a little less" than 1e-4 reaches to 1e-6."""
-    return All({
-        "ReLU": deep(lab, "relu"),
-        "tanh": Check(deep(lab, "tanh"), within(-2.5, -1.5)),
-        "sigmoid": Check(deep(lab, "sigmoid"), within(-6.5, -3.5)),
+    100, He's weights for ReLU, Xavier's else, and four times as large for the sigmoid (advised in
+    the Deep Learning Tutorials, 2010); by the tape and by a program in NumPy. "About"
+    is half a power of ten; "a little less" than 1e-4 reaches to 1e-6."""
+    return Settings(T("weights", "权重"), {
+        name: All({
+            "ReLU": deep(lab, "relu"),
+            "tanh": Check(deep(lab, "tanh"), within(-2.5, -1.5)),
+            "sigmoid": Check(deep(lab, "sigmoid", times), within(-6.5, -3.5)),
+        })
+        for name, times in (("Xavier", 1.0), ("four times Xavier for sigmoids", 4.0))
     })  # fmt: skip
 
 
@@ -484,9 +475,7 @@ def gain_sweep(lab: Lab) -> Figure:
                 for s in lab.seeds(6, 3)
             ]
             at.append(Sample(np.power(ratios, 1 / (DEPTH - 1))))
-        lines.append(Line(
-            T(name, name), gains, [s.mean for s in at], [s.low for s in at], [s.high for s in at]
-        ))  # fmt: skip
+        lines.append(Line(T(name, name), gains, *band(at)))
     return Figure(
         Axis(T("gain of the weights", "权重增益"), log=True),
         Axis(T("factor of a layer", "每层的因子"), log=True),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import erf, sqrt
 from typing import Any
 
@@ -11,37 +10,12 @@ import numpy as np
 import fathom
 from fathom import activations
 from fathom.book import (
-    All,
-    Axis,
-    Bars,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    NotMeasurable,
-    Question,
-    Region,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-    within,
-)
-from fathom.book.material.activation_cost import (
-    CLOCKS,
-    Costs,
-    costs,
-    in_numpy,
-    rounds_of,
-    shortest,
-)
+    All, Axis, Bars, Check, Evidence, Figure, Lab, Level, Line, NotMeasurable, Question, Region,
+    Routes, Sample, Settings, T, at_least, at_most, band, equals, once, within,
+)  # fmt: skip
+from fathom.book.material.activation_cost import ENGINES, Costs, costs, shown
 from fathom.book.material.calculus import value
+from fathom.book.material.speed import CLOCKS, Task, rounds_of, shortest
 from fathom.train.quantize import Affine, lookup_table
 
 question = Question(
@@ -113,112 +87,47 @@ def timed(lab: Lab) -> Costs:
     return costs(lab.rng("cost"), lab.pick(1_000_000, 20_000), lab.pick(8, 3), lab.pick(5, 2))
 
 
-def against(lab: Lab, slow: str, fast: str = "relu") -> Settings:
-    """Ratio of two times in each engine."""
-    engines = timed(lab).times
-    return Settings(T("engine", "引擎"), {e: timed(lab).ratio(e, slow, fast) for e in engines})
+TIMED = (  # one over another: claim, slow, fast, region, weight
+    ("C3.1.7-01", "leaky_relu", "relu", equals(1.1, 0.22), 1,
+     T("Leaky ReLU costs 1.1 times ReLU.", "Leaky ReLU 的开销是 ReLU 的 1.1 倍。")),
+    ("C3.1.7-02", "sigmoid", "relu", within(5.0, 10.0), 1,
+     T("Sigmoid costs 5 to 10 times ReLU.", "sigmoid 的开销是 ReLU 的 5 到 10 倍。")),
+    ("C3.1.7-03", "tanh", "relu", within(5.0, 10.0), 1,
+     T("Tanh costs 5 to 10 times ReLU.", "tanh 的开销是 ReLU 的 5 到 10 倍。")),
+    ("C3.1.7-04", "gelu", "relu", within(15.0, 20.0), 2,
+     T("Exact GELU costs 15 to 20 times ReLU.", "精确 GELU 的开销是 ReLU 的 15 到 20 倍。")),
+    ("C3.1.7-05", "gelu", "gelu_tanh", at_least(1.05), 3,
+     T("The tanh form of GELU is quicker than the exact one.", "近似 GELU 比精确 GELU 快。")),
+    ("C3.1.7-06", "gelu_tanh", "relu", within(8.0, 12.0), 1,
+     T("The tanh form of GELU costs 8 to 12 times ReLU.", "tanh 近似 GELU 的开销是 ReLU 的 8 到 12 倍。")),
+    ("C3.1.7-07", "silu", "relu", within(6.0, 10.0), 1,
+     T("Swish costs 6 to 10 times ReLU.", "Swish 的开销是 ReLU 的 6 到 10 倍。")),
+)  # fmt: skip
 
 
-MEASURED = T(
-    "Measured here: {n[PyTorch/quickest run]:.1f} in PyTorch, "
-    "{n[Fathom, compiled/quickest run]:.1f} in compiled Fathom, {n[NumPy/quickest run]:.1f} in "
-    "NumPy.",
-    "本机实测：PyTorch {n[PyTorch/quickest run]:.1f}，Fathom 编译后 "
-    "{n[Fathom, compiled/quickest run]:.1f}，NumPy {n[NumPy/quickest run]:.1f}。",
-)
-TIMED: dict[str, Any] = {"correction": MEASURED, "needs": ("torch", "scipy")}
+def claim_of_times(id: str, slow: str, fast: str, region: Region, weight: int, text: T) -> None:
+    """A claim on how many times as long as another an activation takes."""
+
+    @question.experiment(
+        id, text, region, weight=weight, needs=("torch", "scipy"),
+        correction=T(
+            "The ratio of times measured here: {n[PyTorch/quickest run]:.2f} in PyTorch, "
+            "{n[Fathom, compiled/quickest run]:.2f} in compiled Fathom, "
+            "{n[NumPy/quickest run]:.2f} in NumPy and SciPy.",
+            "本机实测的耗时比：PyTorch {n[PyTorch/quickest run]:.2f}，Fathom 编译后 "
+            "{n[Fathom, compiled/quickest run]:.2f}，NumPy 与 SciPy "
+            "{n[NumPy/quickest run]:.2f}。",
+        ),
+    )  # fmt: skip
+    def measure(lab: Lab) -> Evidence:
+        """A million float32 numbers, one thread: time over the other's in the same engine, by the
+        quickest run and by processor time. A single ratio of times is taken to a fifth of itself.
+        """
+        return timed(lab).ratios(slow, fast)
 
 
-@question.experiment(
-    "C3.1.7-01",
-    T("Leaky ReLU costs 1.1 times ReLU.", "Leaky ReLU 的开销是 ReLU 的 1.1 倍。"),
-    equals(1.1, 0.22),
-    **TIMED,
-)
-def leaky(lab: Lab) -> Evidence:
-    """A million float32 numbers, one thread: time over ReLU's in the same engine, by the quickest
-    run and by processor time. A single ratio of times is taken to a fifth of itself."""
-    return against(lab, "leaky_relu")
-
-
-@question.experiment(
-    "C3.1.7-02",
-    T("Sigmoid costs 5 to 10 times ReLU.", "sigmoid 的开销是 ReLU 的 5 到 10 倍。"),
-    within(5.0, 10.0),
-    **TIMED,
-)
-def sigmoid(lab: Lab) -> Evidence:
-    """A million float32 numbers, one thread: time over ReLU's in the same engine, two clocks."""
-    return against(lab, "sigmoid")
-
-
-@question.experiment(
-    "C3.1.7-03",
-    T("Tanh costs 5 to 10 times ReLU.", "tanh 的开销是 ReLU 的 5 到 10 倍。"),
-    within(5.0, 10.0),
-    **TIMED,
-)
-def tanh(lab: Lab) -> Evidence:
-    """A million float32 numbers, one thread: time over ReLU's in the same engine, two clocks."""
-    return against(lab, "tanh")
-
-
-@question.experiment(
-    "C3.1.7-04",
-    T("Exact GELU costs 15 to 20 times ReLU.", "精确 GELU 的开销是 ReLU 的 15 到 20 倍。"),
-    within(15.0, 20.0),
-    weight=2,
-    **TIMED,
-)
-def gelu(lab: Lab) -> Evidence:
-    """A million float32 numbers, one thread: time over ReLU's in the same engine, two clocks."""
-    return against(lab, "gelu")
-
-
-@question.experiment(
-    "C3.1.7-05",
-    T("The tanh form of GELU is quicker than the exact one.", "近似 GELU 比精确 GELU 快。"),
-    at_least(1.05),
-    correction=T(
-        "It depends on the engine; exact over approximate: {n[PyTorch/quickest run]:.2f} in "
-        "PyTorch, {n[Fathom, compiled/quickest run]:.2f} in compiled Fathom, "
-        "{n[NumPy/quickest run]:.2f} in NumPy with SciPy's error function.",
-        "取决于引擎；精确版与近似版耗时之比：PyTorch {n[PyTorch/quickest run]:.2f}，Fathom 编译后 "
-        "{n[Fathom, compiled/quickest run]:.2f}，NumPy（误差函数用 SciPy）"
-        "{n[NumPy/quickest run]:.2f}。",
-    ),
-    weight=3,
-    needs=("torch", "scipy"),
-)
-def approximate(lab: Lab) -> Evidence:
-    """A million float32 numbers, one thread: time of exact GELU over that of its tanh form, two
-    clocks."""
-    return against(lab, "gelu", "gelu_tanh")
-
-
-@question.experiment(
-    "C3.1.7-06",
-    T(
-        "The tanh form of GELU costs 8 to 12 times ReLU.",
-        "tanh 近似 GELU 的开销是 ReLU 的 8 到 12 倍。",
-    ),
-    within(8.0, 12.0),
-    **TIMED,
-)
-def gelu_tanh(lab: Lab) -> Evidence:
-    """A million float32 numbers, one thread: time over ReLU's in the same engine, two clocks."""
-    return against(lab, "gelu_tanh")
-
-
-@question.experiment(
-    "C3.1.7-07",
-    T("Swish costs 6 to 10 times ReLU.", "Swish 的开销是 ReLU 的 6 到 10 倍。"),
-    within(6.0, 10.0),
-    **TIMED,
-)
-def swish(lab: Lab) -> Evidence:
-    """A million float32 numbers, one thread: time over ReLU's in the same engine, two clocks."""
-    return against(lab, "silu")
+for row in TIMED:
+    claim_of_times(*row)
 
 
 @question.exact(
@@ -242,7 +151,7 @@ def gelu_is(lab: Lab) -> Evidence:
     })  # fmt: skip
 
 
-def feed_forward(engine: str, width: int, rng: np.random.Generator) -> dict[str, Callable[[], Any]]:
+def feed_forward(engine: str, width: int, rng: np.random.Generator) -> dict[str, Task]:
     """A block of that width for 512 tokens and the GELU in it, as things to time."""
     x = rng.standard_normal((512, width)).astype(np.float32)
     w1, w2 = (
@@ -250,36 +159,19 @@ def feed_forward(engine: str, width: int, rng: np.random.Generator) -> dict[str,
         for s in ((width, 4 * width), (4 * width, width))
     )  # fmt: skip
     h = x @ w1
+    bend = ENGINES[engine]("gelu", h)
     if engine == "NumPy":
-        bend = in_numpy(h)["gelu"]
         return {"block": lambda: (x @ w1, bend(), h @ w2), "activation": bend}
     if engine == "PyTorch":
         import torch
 
-        torch.set_num_threads(1)
-        tx, t1, t2, th = (torch.from_numpy(a) for a in (x, w1, w2, h))
-        f = torch.nn.functional.gelu
-
-        def block() -> Any:
-            with torch.no_grad():
-                return f(tx @ t1) @ t2
-
-        return {"block": block, "activation": lambda: f(th)}
-    fx, f1, f2, fh = (fathom.tensor(a) for a in (x, w1, w2, h))
-    whole = fathom.compile(lambda a, b, c: activations.gelu(a @ b) @ c)
-    alone = fathom.compile(lambda a: activations.gelu(a))
-
-    def run(call: Callable[[], Any]) -> Callable[[], Any]:
-        def quiet() -> Any:
-            with fathom.no_grad():
-                return call()
-
-        return quiet
-
-    return {"block": run(lambda: whole(fx, f1, f2)), "activation": run(lambda: alone(fh))}
-
-
-ENGINES = ("PyTorch", "Fathom, compiled", "NumPy")
+        tx, t1, t2 = (torch.from_numpy(a) for a in (x, w1, w2))
+        block = torch.no_grad()(lambda: torch.nn.functional.gelu(tx @ t1) @ t2)
+    else:
+        fx, f1, f2 = (fathom.tensor(a) for a in (x, w1, w2))
+        whole = fathom.compile(lambda a, b, c: activations.gelu(a @ b) @ c)
+        block = fathom.no_grad()(lambda: whole(fx, f1, f2))
+    return {"block": block, "activation": bend}
 
 
 @once
@@ -445,10 +337,8 @@ def replaced(lab: Lab) -> Evidence:
     )
 
 
-SAID: dict[str, Region] = {
-    "leaky_relu": within(1.1, 1.1), "sigmoid": within(5, 10), "tanh": within(5, 10),
-    "gelu": within(15, 20), "gelu_tanh": within(8, 12), "silu": within(6, 10),
-}  # fmt: skip
+SAID: dict[str, Region] = {slow: region for _, slow, fast, region, _, _ in TIMED if fast == "relu"}
+SAID["leaky_relu"] = within(1.1, 1.1)  # printed without a range
 
 
 @question.figure(
@@ -456,22 +346,12 @@ SAID: dict[str, Region] = {
 )
 def ratios(lab: Lab) -> Figure:
     """Time over ReLU's of the same engine; the book's ranges beside them."""
-    bars = [
-        Bars(
-            T("the book", "书中"), [(r.low * r.high) ** 0.5 for r in SAID.values()],
-            [r.low for r in SAID.values()], [r.high for r in SAID.values()],
-        )
-    ]  # fmt: skip
-    for engine in timed(lab).times:
-        at: list[Any] = [timed(lab).ratio(engine, n, "relu")["quickest run"] for n in SAID]
-        bars.append(Bars(
-            T(engine, engine.replace("compiled", "编译后")), [s.mean for s in at],
-            [s.low for s in at], [s.high for s in at],
-        ))  # fmt: skip
+    low, high = np.array([(r.low, r.high) for r in SAID.values()]).T
+    printed = Bars(T("the book", "书中"), np.sqrt(low * high), low, high)
     return Figure(
         Axis(T("activation", "激活函数"), ticks=[T(SHOWN[n], SHOWN[n]) for n in SAID]),
         Axis(T("time, ReLU = 1", "耗时（ReLU = 1）"), log=True),
-        bars,
+        [printed, *timed(lab).bars(SAID)],
         T(
             "The printed ranges fit no engine, and the engines do not agree with each other: tanh "
             "is the dearest in one and as cheap as ReLU in another.",
@@ -493,10 +373,7 @@ def share_by_width(lab: Lab) -> Figure:
             tasks = feed_forward(engine, width, lab.rng("block"))
             times = rounds_of(tasks, shortest, lab.pick(3, 2))
             at.append(Sample(times["activation"] / times["block"]))
-        lines.append(Line(
-            T(engine, engine.replace("compiled", "编译后")), widths, [s.mean for s in at],
-            [s.low for s in at], [s.high for s in at],
-        ))  # fmt: skip
+        lines.append(Line(shown(engine), widths, *band(at)))
     return Figure(
         Axis(T("width", "宽度"), log=True),
         Axis(T("share of the block's time", "占前馈块时间的比例"), log=True),

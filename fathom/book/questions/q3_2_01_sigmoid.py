@@ -10,23 +10,9 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_most,
-    equals,
-    once,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Level, Line, Question, Routes, Sample, Settings, T,
+    at_most, equals, once,
+)  # fmt: skip
 from fathom.book.material.calculus import derivative, difference, value
 from fathom.book.material.data import digits
 from fathom.book.material.gaussian import normal_mean

@@ -8,27 +8,9 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Published,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    Source,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-    true,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Level, Line, Published, Question, Routes, Sample,
+    Settings, Source, T, at_least, at_most, band, equals, once, true,
+)  # fmt: skip
 from fathom.book.material.gain import SHAPES
 from fathom.book.material.gaussian import normal_mean
 from fathom.doctor import path_ratio, sign_agreement
@@ -334,8 +316,8 @@ def norm_behind(lab: Lab) -> Evidence:
     weight=1,
 )
 def layer_norm(lab: Lab) -> Evidence:
-    """Whether the norm stands before the feed-forward part that holds the activation, in the two
-    published orders of a block.
+    """Where the norm stands to the feed-forward part that holds the activation, in the two published
+    orders of a block.
     """
     after = Source("Vaswani et al., Attention Is All You Need, sections 3.1 and 3.3", 2017, 0.98)
     first = Source(
@@ -344,11 +326,12 @@ def layer_norm(lab: Lab) -> Evidence:
     gpt = Source(
         "Radford et al., Language Models are Unsupervised Multitask Learners (GPT-2)", 2019, 0.95
     )
+    claimed = "before the feed-forward part"
     return Settings(
         T("block", "块结构"),
         {
-            "norm first": Published(True, (gpt, first)),
-            "original, norm last": Published(False, (after, first)),
+            "norm first": Published("before the feed-forward part", (gpt, first), claimed),
+            "original, norm last": Published("behind the residual sum", (after, first), claimed),
         },
     )  # fmt: skip
 
@@ -424,10 +407,7 @@ def signs_by_batch(lab: Lab) -> Figure:
     for name in FEATURES:
         found = one_sign(lab, name)
         at = [Sample(v) for v in found.values()]
-        lines.append(
-            Line(T(name, name), list(found), [s.mean for s in at], [s.low for s in at],
-                 [s.high for s in at])
-        )  # fmt: skip
+        lines.append(Line(T(name, name), list(found), *band(at)))
     return Figure(
         Axis(T("batch size", "批次大小"), log=True),
         Axis(T("units with one sign", "梯度全同号的单元占比")),

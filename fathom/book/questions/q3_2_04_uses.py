@@ -9,24 +9,9 @@ import numpy as np
 import fathom
 from fathom import nn
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    at_most,
-    once,
-    true,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Level, Line, Question, Routes, Sample, Settings, T,
+    at_least, at_most, band, once, true,
+)  # fmt: skip
 from fathom.book.material.cells import lstm_step, lstm_weights
 from fathom.book.material.data import digits
 from fathom.book.material.gain import sigmoid
@@ -137,7 +122,8 @@ def classifier(layers: Any, defined: bool, parent: bool) -> bool:
 def listing(lab: Lab) -> Evidence:
     """Executed with Fathom's layers and with PyTorch's, with the name hidden_dim defined and not,
     and without the call of the parent's __init__. The listing (a linear layer of hidden_dim inputs
-    and a sigmoid) is rebuilt from its description.
+    and a sigmoid) is known by its description only, so each thing such a module may lack is a
+    setting.
     """
     import torch
 
@@ -306,14 +292,16 @@ def redundant(lab: Lab) -> Evidence:
     })  # fmt: skip
 
 
-DEPTHS = (1, 2, 4, 6)
+def depths(lab: Lab) -> tuple[int, ...]:
+    """The numbers of hidden layers; the ends when time is short."""
+    return lab.pick((1, 2, 4, 6), (1, 4))
 
 
 @once
 def by_depth(lab: Lab, activation: str) -> list[Any]:
     """Test accuracy on digits, (seeds,) for each depth: 32 units a layer, Xavier, Adam."""
     data, found = digits(), []
-    for depth in DEPTHS:
+    for depth in depths(lab):
         spec = {
             "model": lambda depth=depth: stack(
                 64, 10, 32, depth, activation=activation, init="xavier_normal"
@@ -331,10 +319,7 @@ def hidden(lab: Lab) -> Figure:
     lines: list[Any] = []
     for name in ("sigmoid", "tanh", "relu"):
         at = [Sample(v) for v in by_depth(lab, name)]
-        lines.append(
-            Line(T(name, name), DEPTHS, [s.mean for s in at], [s.low for s in at],
-                 [s.high for s in at])
-        )  # fmt: skip
+        lines.append(Line(T(name, name), depths(lab), *band(at)))
     return Figure(
         Axis(T("hidden layers", "隐藏层数")),
         Axis(T("test accuracy", "测试准确率")),

@@ -10,33 +10,15 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Published,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    Source,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-    true,
-    within,
-)
-from fathom.book.material.activation_cost import CLOCKS, rounds_of
+    All, Axis, Check, Evidence, Figure, Lab, Level, Line, Published, Question, Routes, Sample,
+    Settings, Source, T, at_least, at_most, band, equals, once, true, within,
+)  # fmt: skip
 from fathom.book.material.calculus import derivative
+from fathom.book.material.chain import missing_factors, weight_gradient
 from fathom.book.material.data import digits
 from fathom.book.material.gain import passage
 from fathom.book.material.signal import through
+from fathom.book.material.speed import CLOCKS, rounds_of
 from fathom.nn import Linear, Module, ReLU, Sequential
 from fathom.train import train_many
 
@@ -280,27 +262,10 @@ def tenth(lab: Lab) -> Evidence:
 def active_chain(rng: np.random.Generator, layers: int = 5, place: int = 2) -> dict[str, float]:
     """dL/dW of one layer in a chain of active ReLU units by two routes, and the stated product."""
     w, x, goal = rng.uniform(0.3, 2.0, layers), float(rng.uniform(0.3, 2.0)), -1.0
-
-    def loss(weight: float) -> float:
-        a = x
-        for v in (*w[:place], weight, *w[place + 1 :]):
-            a = max(0.0, v * a)
-        return (a - goal) ** 2
-
-    weights = [fathom.tensor(np.array(v), requires_grad=True) for v in w]
-    a: Any = fathom.tensor(np.array(x))
-    for weight in weights:
-        a = fathom.relu(weight * a)
-    ((a - goal) ** 2).backward()
     before = x * float(np.prod(w[:place]))
     product = 2 * (x * float(np.prod(w)) - goal) * float(np.prod(w[place + 1 :]))
-    step = 1e-5
-    return {
-        "autodiff": float(weights[place].grad.value()),
-        "differences": (loss(w[place] + step) - loss(w[place] - step)) / (2 * step),
-        "product": product,
-        "completed": product * before,
-    }  # fmt: skip
+    routes = weight_gradient(lambda z: max(0.0, z), fathom.relu, w, x, goal, place)
+    return {**routes, "product": product, "completed": product * before}
 
 
 @question.exact(
@@ -323,17 +288,10 @@ def active_chain(rng: np.random.Generator, layers: int = 5, place: int = 2) -> d
 def product(lab: Lab) -> Evidence:
     """Median relative error of the product over 200 random chains of five active units, third
     weight, against automatic differentiation and central differences; and with the input put in.
+    The product is taken over the layers above, the reading nearest to the truth.
     """
     rng = lab.rng("chains")
-    found = [active_chain(rng) for _ in range(200)]
-
-    def error(said: str, truth: str) -> float:
-        return float(np.median([abs(f[said] / f[truth] - 1) for f in found]))
-
-    return All({
-        "as stated": Routes({r: error("product", r) for r in ("autodiff", "differences")}),
-        "completed": Check(error("completed", "autodiff"), at_most(1e-9)),
-    })  # fmt: skip
+    return missing_factors([active_chain(rng) for _ in range(200)])
 
 
 @question.exact(
@@ -372,25 +330,28 @@ def calls(function: Any, numbers: list[float]) -> Any:
     ),
     within(5.0, 10.0),
     correction=T(
-        "Against max(0, x) the sigmoid takes {n[math.exp, max/quickest run]:.1f} times as long "
-        "with "
-        "math.exp and {n[np.exp, max/quickest run]:.1f} times with np.exp; against a comparison "
-        "{n[math.exp, comparison/quickest run]:.1f} and "
-        "{n[np.exp, comparison/quickest run]:.1f}. It is the cost of calls that is measured.",
-        "与 max(0, x) 相比，sigmoid 用 math.exp 时耗时为 {n[math.exp, max/quickest run]:.1f} 倍，"
-        "用 np.exp 时为 {n[np.exp, max/quickest run]:.1f} 倍；与条件表达式相比分别为 "
-        "{n[math.exp, comparison/quickest run]:.1f} 倍和 "
-        "{n[np.exp, comparison/quickest run]:.1f} 倍。测到的其实是函数调用的开销。",
+        "With math.exp the sigmoid takes {n[math.exp, max/quickest run]:.1f} times as long as "
+        "max(0, x), {n[math.exp, comparison/quickest run]:.1f} times a comparison and "
+        "{n[math.exp, np.maximum/quickest run]:.1f} times np.maximum; with np.exp "
+        "{n[np.exp, max/quickest run]:.1f}, {n[np.exp, comparison/quickest run]:.1f} and "
+        "{n[np.exp, np.maximum/quickest run]:.1f}. It is the cost of calls that is measured.",
+        "用 math.exp 的 sigmoid，耗时是 max(0, x) 的 {n[math.exp, max/quickest run]:.1f} 倍、"
+        "条件表达式的 {n[math.exp, comparison/quickest run]:.1f} 倍、np.maximum 的 "
+        "{n[math.exp, np.maximum/quickest run]:.1f} 倍；用 np.exp 时分别为 "
+        "{n[np.exp, max/quickest run]:.1f}、{n[np.exp, comparison/quickest run]:.1f} 和 "
+        "{n[np.exp, np.maximum/quickest run]:.1f} 倍。测到的其实是函数调用的开销。",
     ),
 )
 def scalar_functions(lab: Lab) -> Evidence:
-    """Time of 1 / (1 + exp(-x)) over that of ReLU, one call a number, with two exponentials and
-    two ways to write ReLU; by the quickest run and by processor time.
+    """Time of 1 / (1 + exp(-x)) over that of ReLU, one call a number: each of the two exponentials
+    Python offers with each of the three usual ways to write ReLU; by the quickest run and by
+    processor time.
     """
     numbers = lab.rng("numbers").standard_normal(lab.pick(3000, 500)).tolist()
     tasks = {
         "max": calls(lambda x: max(0, x), numbers),
         "comparison": calls(lambda x: x if x > 0 else 0, numbers),
+        "np.maximum": calls(lambda x: np.maximum(0, x), numbers),
         "math.exp": calls(lambda x: 1 / (1 + math.exp(-x)), numbers),
         "np.exp": calls(lambda x: 1 / (1 + np.exp(-x)), numbers),
     }
@@ -400,7 +361,7 @@ def scalar_functions(lab: Lab) -> Evidence:
         {
             f"{slow}, {fast}": Routes({c: Sample(t[slow] / t[fast]) for c, t in times.items()})
             for slow in ("math.exp", "np.exp")
-            for fast in ("max", "comparison")
+            for fast in ("max", "comparison", "np.maximum")
         },
     )
 
@@ -431,8 +392,7 @@ def against_depth(lab: Lab) -> Figure:
     lines: list[Any] = []
     for rule in ("He", "Xavier", "N(0, 1)"):
         at = [Sample(by_numpy(lab, rule, depth)) for depth in DEPTHS]
-        low, middle, high = ([10 ** getattr(s, k) for s in at] for k in ("low", "mean", "high"))
-        lines.append(Line(T(rule, rule), DEPTHS, middle, low, high))
+        lines.append(Line(T(rule, rule), DEPTHS, *(10 ** band(at))))
     return Figure(
         Axis(T("layers", "层数")),
         Axis(T("gradient, first over last", "梯度比（首层/末层）"), log=True),

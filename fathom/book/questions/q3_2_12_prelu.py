@@ -10,30 +10,10 @@ import fathom
 from fathom import nn, optim
 from fathom.activations import prelu
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    NotMeasurable,
-    Published,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    Source,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-    within,
-)
-from fathom.book.material.data import accuracy, digits
-from fathom.book.material.dead import rows_of
+    All, Axis, Check, Evidence, Figure, Lab, Level, Line, NotMeasurable, Published, Question,
+    Routes, Sample, Settings, Source, T, at_least, at_most, band, equals, once, within,
+)  # fmt: skip
+from fathom.book.material.data import digits
 from fathom.book.material.race import race
 from fathom.book.material.stacks import stack
 from fathom.compile.function import Compiled
@@ -151,12 +131,14 @@ def in_fathom(x: Any, slopes: Any) -> Any:
     return (fathom.relu(t) - fathom.tensor(slopes) * fathom.relu(-t)).value()
 
 
-def right_share(form: Any, shape: tuple[int, ...], lab: Lab) -> float:
-    """Share of entries that equal those with one slope a channel; 0 where the form fails."""
+def right_share(form: Any, shape: tuple[int, ...], held: tuple[int, ...], lab: Lab) -> float:
+    """Share of entries that equal those with one slope a channel; 0 where the form fails.
+
+    held : the shape of the parameter."""
     x = lab.rng(f"{shape}").standard_normal(shape)
     slopes = np.linspace(0.05, 0.5, 64)
     try:
-        found = form(x, slopes)
+        found = form(x, slopes.reshape(held))
     except Exception:
         return 0.0
     correct = np.where(x > 0, x, slopes[:, None, None] * x)
@@ -171,22 +153,30 @@ def right_share(form: Any, shape: tuple[int, ...], lab: Lab) -> float:
     equals(1.0),
     correction=T(
         "They meet the last axis, the width. On (2, 64, 8, 8) the product fails; on (2, 64, 8, 64) "
-        "it runs and {n[(2, 64, 8, 64)/NumPy]:.0%} of the entries are right, hardly more than the "
+        "it runs and {n[(64,)/(2, 64, 8, 64)/NumPy]:.0%} of the entries are right, hardly more than the "
         "positive ones. Reshape the slopes to (64, 1, 1).",
         "它们会与最后一轴（宽）对齐。在 (2, 64, 8, 8) 上乘法报错；在 (2, 64, 8, 64) 上能运行，但只有 "
-        "{n[(2, 64, 8, 64)/NumPy]:.0%} 的元素正确，几乎只剩正的那些。应把斜率变形为 (64, 1, 1)。",
+        "{n[(64,)/(2, 64, 8, 64)/NumPy]:.0%} 的元素正确，几乎只剩正的那些。应把斜率变形为 (64, 1, 1)。",
     ),
     weight=4,
 )  # fmt: skip
 def per_channel(lab: Lab) -> Evidence:
-    """Share of right entries of that module, written after its description, in NumPy and in Fathom,
-    on two shapes; 0 where it raises."""
-    return All({
-        str(shape): Routes({
-            "NumPy": right_share(in_numpy, shape, lab), "Fathom": right_share(in_fathom, shape, lab),
-        })
-        for shape in ((2, 64, 8, 8), (2, 64, 8, 64))
-    })  # fmt: skip
+    """Share of right entries of that module on two shapes; 0 where it raises. The listing is known by
+    its description (64 slopes, multiplied as they come; said to fail on four axes), so it is written
+    with a choice in NumPy and with two ReLUs in Fathom, and the slopes held as a vector and as a row."""
+    return Settings(
+        T("shape of the parameter", "参数的形状"),
+        {
+            str(held): All({
+                str(shape): Routes({
+                    "NumPy": right_share(in_numpy, shape, held, lab),
+                    "Fathom": right_share(in_fathom, shape, held, lab),
+                })
+                for shape in ((2, 64, 8, 8), (2, 64, 8, 64))
+            })
+            for held in ((64,), (1, 64))
+        },
+    )  # fmt: skip
 
 
 def cnn() -> nn.Sequential:
@@ -246,29 +236,28 @@ def on_imagenet(lab: Lab) -> Evidence:
 )
 def falling(lab: Lab) -> Evidence:
     """Slope of the first layer less that of the last: an MLP of five layers of 32 and a CNN of three
-    convolutions on digits; and what the paper observed on ImageNet."""
+    convolutions on digits; and the paper's network on ImageNet (a slope a channel, averaged: 0.596 in
+    conv1, 0.075 in fc2)."""
     ends = {name: slopes(lab, name.lower()) for name in ("MLP", "CNN")}
-    paper = Source(
-        "He, Zhang, Ren & Sun, Delving Deep into Rectifiers, section 2.1, table 1", 2015, 0.95
-    )
+    paper = Source("He, Zhang, Ren & Sun, Delving Deep into Rectifiers, table 1", 2015, 0.85)
     return Settings(
         T("network", "网络"),
         {
-            "CNN of 14 layers on ImageNet (published)": Published(True, (paper,)),
+            "CNN of 14 layers on ImageNet (published)": Published(0.596 - 0.075, (paper,)),
             **{name: Sample(v[:, 0] - v[:, -1]) for name, v in ends.items()},
         },
     )
 
 
 @once
-def decayed(lab: Lab, strength: float, data: str) -> Any:
-    """(seeds, 2): accuracy, and loss in the last five passes, of four PReLU layers whose slopes alone decay."""
-    x, y = rows_of(data)
-    test_x, test_y = (digits().test_x, digits().test_y) if data == "digits" else (x, y)
+def decayed(lab: Lab, strength: float) -> Any:
+    """(seeds,) training loss on digits in the last five passes, of four PReLU layers whose slopes alone decay."""
+    data = digits()
+    x, y = data.x, data.y
     loss, found = nn.CrossEntropyLoss(), []
     for seed in lab.seeds(24, 2):
         with fathom.seed(seed):
-            net = stack(x.shape[1], int(y.max()) + 1, 32, 4, activation="prelu")
+            net = stack(x.shape[1], 10, 32, 4, activation="prelu")
         slope = [p for m in net.modules() if isinstance(m, nn.PReLU) for p in m.parameters()]
         own = {id(p) for p in slope}
         rest = [p for p in net.parameters() if id(p) not in own]
@@ -287,37 +276,47 @@ def decayed(lab: Lab, strength: float, data: str) -> Any:
         for _ in range(lab.pick(15, 1)):
             seen = compiled.epoch(x, y, batch_size=64, order=rng.permutation(len(x)))
             losses.append(float(seen.value().mean()))
-        found.append((accuracy(net, test_x, test_y), float(np.mean(losses[-5:]))))
+        found.append(float(np.mean(losses[-5:])))
     return np.array(found)
+
+
+def unexplained(seed: int, strength: float) -> float:
+    """Share of the variance of |x| that one PReLU unit (scale and shift before and behind it) leaves
+    on other rows, after 3,000 steps of gradient descent whose decay acts on the slope alone. The unit
+    starts with positive scales; it needs a slope of -1."""
+    rng = np.random.default_rng(seed)
+    x, test = rng.standard_normal((2, 500))
+    at = np.array([*rng.uniform(0.5, 1.5, 2), 0.25, 0.0, 0.0])  # before, behind, slope, shifts
+    for _ in range(3000):
+        before, behind, slope, first, last = at
+        z = before * x + first
+        bent = numpy_prelu(z, slope)
+        error = behind * bent + last - np.abs(x)
+        back = error * behind * np.where(z > 0, 1.0, slope)
+        of_slope = (error * behind * np.minimum(z, 0.0)).mean() + strength * slope
+        at = at - 0.05 * np.array([
+            (back * x).mean(), (error * bent).mean(), of_slope, back.mean(), error.mean(),
+        ])  # fmt: skip
+    before, behind, slope, first, last = at
+    out = behind * numpy_prelu(before * test + first, slope) + last
+    return float(np.mean((out - np.abs(test)) ** 2) / np.abs(test).var())
 
 
 @question.experiment(
     "C3.2.12-06",
     T("Weight decay on the slopes can hurt.", "对斜率做权重衰减可能有害。"),
     at_least(0.005),
-    correction=T(
-        "It depends on what is asked. A decay of 0.1 pulls the slopes to ReLU's: the loss in training is "
-        "{n[training loss, digits/rise]:.0%} higher on digits and {n[training loss, moons/rise]:.0%} on moons; the accuracy "
-        "lost is {n[accuracy/digits]:.2%} and {n[accuracy/moons]:.2%}.",
-        "取决于看什么。0.1 的衰减把斜率拉向 ReLU：训练损失在 digits 上高 {n[training loss, digits/rise]:.0%}，"
-        "moons 上高 {n[training loss, moons/rise]:.0%}；准确率损失则为 {n[accuracy/digits]:.2%} 和 {n[accuracy/moons]:.2%}。",
-    ),
 )
 def decay(lab: Lab) -> Evidence:
-    """With against without decay of the slopes alone (0.1), same seeds, SGD at 0.1: harm is half a point of
-    accuracy (on moons in training), or a loss in training 5 % higher in the
-    last five passes."""
-    sets = ("digits", "moons")
-    plain, pulled = ({d: decayed(lab, s, d) for d in sets} for s in (0.0, 0.1))
-    lost = {d: Sample(plain[d][:, 0] - pulled[d][:, 0]) for d in sets}
-    risen = {d: Sample(pulled[d][:, 1] / plain[d][:, 1] - 1) for d in sets}
-    return Settings(
-        T("what is measured", "衡量指标"),
-        {
-            "accuracy": Routes(lost),
-            **{f"training loss, {d}": All({"rise": Check(risen[d], at_least(0.05))}) for d in sets},
-        },
-    )
+    """ "Can" asks for cases: what a decay of 0.1 on the slopes alone adds to the share of variance
+    that one unit leaves of |x| on other rows (half a point or more), and to the loss of a network on
+    digits in the last five passes of training (5 % or more), same seeds."""
+    one = [unexplained(s, 0.1) - unexplained(s, 0.0) for s in lab.seeds(8, 3)]
+    plain, pulled = (decayed(lab, s) for s in (0.0, 0.1))
+    return All({
+        "|x|, variance left": Sample(one),
+        "training loss, digits": Check(Sample(pulled / plain - 1), at_least(0.05)),
+    })  # fmt: skip
 
 
 @question.reference(
@@ -334,7 +333,6 @@ def start(lab: Lab) -> Evidence:
             Source("He, Zhang, Ren & Sun, Delving Deep into Rectifiers, section 2.1", 2015, 0.98),
             Source("PyTorch documentation, torch.nn.PReLU: init=0.25", 2024, 0.99),
         ),
-        expected=0.25,
     )
 
 
@@ -368,10 +366,7 @@ def by_layer(lab: Lab) -> Figure:
     lines = []
     for kind, name in (("mlp", T("MLP", "全连接网络")), ("cnn", T("CNN", "卷积网络"))):
         seen = [Sample(column) for column in slopes(lab, kind).T]
-        lines.append(Line(
-            name, range(1, len(seen) + 1), [s.mean for s in seen],
-            [s.low for s in seen], [s.high for s in seen],
-        ))  # fmt: skip
+        lines.append(Line(name, range(1, len(seen) + 1), *band(seen)))
     return Figure(
         Axis(T("layer", "层")),
         Axis(T("slope", "斜率")),
@@ -390,10 +385,7 @@ def learning(lab: Lab) -> Figure:
     for key, name in (("relu", "ReLU"), ("leaky_relu", "Leaky ReLU 0.01"), ("prelu", "PReLU")):
         losses = race(lab.seeds(8, 2), key, epochs=lab.pick(20, 2)).losses
         seen = [Sample(column) for column in losses.T]
-        lines.append(Line(
-            T(name, name), range(1, len(seen) + 1), [s.mean for s in seen],
-            [s.low for s in seen], [s.high for s in seen],
-        ))  # fmt: skip
+        lines.append(Line(T(name, name), range(1, len(seen) + 1), *band(seen)))
     return Figure(
         Axis(T("epoch", "轮次")),
         Axis(T("training loss", "训练损失"), log=True),

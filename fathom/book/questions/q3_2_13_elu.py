@@ -9,27 +9,14 @@ from typing import Any
 import numpy as np
 
 import fathom
-from fathom import nn
 from fathom.activations import elu, relu
 from fathom.book import (
-    Axis,
-    Evidence,
-    Figure,
-    Lab,
-    Line,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-    within,
-)
+    Axis, Evidence, Figure, Lab, Line, Question, Routes, Sample, Settings, T, at_least, at_most,
+    band, equals, once, within,
+)  # fmt: skip
+from fathom.book.material.activation_cost import ENGINES
 from fathom.book.material.calculus import derivative, difference, value
-from fathom.book.material.elu_moments import elu_moments, normal_moments
+from fathom.book.material.elu_moments import elu_moments, elu_numpy, normal_moments
 from fathom.book.material.race import Race, race
 from fathom.book.material.speed import ratio
 
@@ -82,18 +69,12 @@ question = Question(
     ),
 )  # fmt: skip
 
-Task = Callable[[], Any]
 ALPHAS = (0.5, 1.0, 2.0)
 
 
 def with_alpha(alpha: float) -> Callable[[Any], Any]:
     """ELU of that alpha."""
     return lambda x: elu(x, alpha)
-
-
-def elu_numpy(x: Any, alpha: float = 1.0) -> Any:
-    """ELU in NumPy."""
-    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
 
 
 def relu_numpy(x: Any) -> Any:
@@ -122,7 +103,7 @@ def slope_left(lab: Lab) -> Evidence:
 
 @question.exact(
     "C3.2.13-02",
-    T("ReLU is a hard step at 0.", "ReLU 在 0 处是一个硬阶跃。"),
+    T("Drawn as a hard step at 0, ReLU is drawn right.", "把 ReLU 画成 0 处的硬阶跃是对的。"),
     at_least(0.01),
     correction=T(
         "ReLU has no step: values on both sides of 0 differ by {n[at 1e-9, Fathom]:.1g}. What "
@@ -287,31 +268,6 @@ def about_zero(lab: Lab) -> Evidence:
     return Routes({way: m[f"ELU, {way}"] for way in ("closed form", "quadrature", "drawn")})
 
 
-def in_numpy(x: Any) -> tuple[Task, Task]:
-    """ELU and ReLU as one writes them in NumPy."""
-    return lambda: np.where(x > 0, x, np.expm1(x)), lambda: np.maximum(x, 0)
-
-
-def in_fathom(x: Any) -> tuple[Task, Task]:
-    """ELU and ReLU compiled by Fathom."""
-    at, first, second = fathom.tensor(x), fathom.compile(nn.ELU()), fathom.compile(nn.ReLU())
-    return lambda: first(at), lambda: second(at)
-
-
-def in_torch(x: Any) -> tuple[Task, Task]:
-    """ELU and ReLU as PyTorch has them, one thread."""
-    import torch
-
-    torch.set_num_threads(1)
-    at = torch.from_numpy(x)
-    return lambda: torch.nn.functional.elu(at), lambda: torch.relu(at)
-
-
-ENGINES: dict[str, Callable[[Any], tuple[Task, Task]]] = {
-    "NumPy": in_numpy, "PyTorch": in_torch, "Fathom, compiled": in_fathom,
-}  # fmt: skip
-
-
 @once
 def times(lab: Lab) -> dict[str, Routes]:
     """Time of ELU over ReLU by engine and size, on normal and on even inputs."""
@@ -321,11 +277,11 @@ def times(lab: Lab) -> dict[str, Routes]:
             "normal inputs": rng.standard_normal(size).astype(np.float32),
             "even inputs": rng.uniform(-4, 4, size).astype(np.float32),
         }
-        with fathom.no_grad():
-            for engine, make in ENGINES.items():
-                found[f"{engine}, {'many' if size > 10_000 else 'few'}"] = Routes({
-                    name: ratio(*make(x), lab.pick(20, 3)) for name, x in inputs.items()
-                })  # fmt: skip
+        for engine, make in ENGINES.items():
+            found[f"{engine}, {'many' if size > 10_000 else 'few'}"] = Routes({
+                name: ratio(make("elu", x), make("relu", x), lab.pick(20, 3))
+                for name, x in inputs.items()
+            })  # fmt: skip
     return found
 
 
@@ -400,10 +356,13 @@ def learning(lab: Lab) -> Figure:
         for rate in (0.05, 0.1):
             losses = raced(lab, name, rate).losses
             seen = [Sample(column) for column in losses.T]
-            lines.append(Line(
-                T(f"{zh}, rate {rate}", f"{zh}，学习率 {rate}"), range(1, len(seen) + 1),
-                [s.mean for s in seen], [s.low for s in seen], [s.high for s in seen],
-            ))  # fmt: skip
+            lines.append(
+                Line(
+                    T(f"{zh}, rate {rate}", f"{zh}，学习率 {rate}"),
+                    range(1, len(seen) + 1),
+                    *band(seen),
+                )
+            )
     return Figure(
         Axis(T("epoch", "轮次")),
         Axis(T("training loss", "训练损失"), log=True),

@@ -8,33 +8,13 @@ import numpy as np
 
 from fathom import activations
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Published,
-    Question,
-    Routes,
-    Sample,
-    Source,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-    within,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Level, Line, NotMeasurable, Published, Question,
+    Routes, Sample, Settings, Source, T, at_least, at_most, band, equals, once, within,
+)  # fmt: skip
 from fathom.book.material.calculus import derivative, difference, highest, lowest, root, value
 from fathom.book.material.smooth_gates import (
-    SHAPES,
-    normal_share,
-    normal_share_summed,
-    sign_changes,
-)
+    SHAPES, normal_share, normal_share_summed, sign_changes,
+)  # fmt: skip
 
 question = Question(
     "3.3.1",
@@ -174,21 +154,35 @@ def shares(lab: Lab) -> Evidence:
 
 @question.exact(
     "C3.3.1-04",
-    T("ReLU is a hard step: it jumps at 0.", "ReLU 是硬阶跃：它在 0 处跳变。"),
+    T("ReLU is a hard step.", "ReLU 是硬阶跃。"),
     at_least(0.5),
     correction=T(
-        "ReLU is continuous: over a width of 2e-9 across 0 it rises by {n[one-sided values]:.0e}. "
-        "What jumps is its gate, and with it the slope.",
-        "ReLU 连续：跨过 0、宽 2e-9 的区间内只上升 {n[one-sided values]:.0e}；跳变的是它的门，也就是它的导数。",
+        "Its gate is, and with it the slope: it jumps by {n[the gate/one-sided values]:.0f} at 0. "
+        "ReLU itself is continuous: over a width of 2e-9 across 0 it rises by "
+        "{n[ReLU itself/one-sided values]:.0e}.",
+        "它的门（也就是导数）是硬阶跃：在 0 处跳变 {n[the gate/one-sided values]:.0f}。ReLU 本身连续："
+        "跨过 0、宽 2e-9 的区间内只上升 {n[ReLU itself/one-sided values]:.0e}。",
     ),
 )
 def jump_of_relu(lab: Lab) -> Evidence:
-    """Height of the jump at 0: f(h) - f(-h) for h = 1e-9, and the audit of the formula."""
-    near = value(activations.relu, [1e-9, -1e-9])
+    """Height of the jump at 0: f(h) - f(-h) for h = 1e-9, and the audit of the formula.
+
+    Of ReLU and of its gate ReLU(x) / x, which is the slope too; GELU has Phi in its place.
+    """
+    near = np.array([1e-9, -1e-9])
+    of_relu, of_gate = value(activations.relu, near), derivative(activations.relu, near)
     kinks = activations.audit("relu", timing=False).kinks
-    return Routes({
-        "one-sided values": float(near[0] - near[1]),
-        "audit": float(sum(abs(k.jump) for k in kinks if k.order == 0)),
+
+    def jump(order: int) -> float:
+        return float(sum(abs(k.jump) for k in kinks if k.order == order))
+
+    return Settings(T("what is meant", "指的是什么"), {
+        "ReLU itself": Routes({
+            "one-sided values": float(of_relu[0] - of_relu[1]), "audit": jump(0)
+        }),
+        "the gate": Routes({
+            "one-sided values": float(of_gate[0] - of_gate[1]), "audit": jump(1)
+        }),
     })  # fmt: skip
 
 
@@ -233,17 +227,26 @@ def largest_slope(lab: Lab) -> Evidence:
     T("For x > 0 the slope is close to 1.", "x > 0 时导数接近 1。"),
     at_most(0.2),
     correction=T(
-        "Right of 0 it starts at 0.5, which is {n[autograd]:.2f} away, and then overshoots; only "
-        "for large x is it close to 1.",
-        "紧靠 0 右侧它从 0.5 起步，偏差 {n[autograd]:.2f}，随后又超过 1；只有 x 较大时才接近 1。",
+        "From 1 on it is within {n[1 < x < 8/autograd]:.2f} of 1. Between 0 and 1 it rises from "
+        "0.5, which is {n[0 < x < 1/autograd]:.2f} away, and is above 1 from 0.75 on.",
+        "x > 1 时与 1 相差不超过 {n[1 < x < 8/autograd]:.2f}。在 0 与 1 之间它从 0.5 升起，偏差 "
+        "{n[0 < x < 1/autograd]:.2f}，从 0.75 起超过 1。",
     ),
 )
 def right_of_zero(lab: Lab) -> Evidence:
-    """Largest distance of the slope from 1 over x in (0, 8]; within 0.2 counts as close."""
-    x = np.linspace(0.0, 8.0, 8001)[1:]
-    return Routes({
-        "autograd": float(np.abs(slope(x) - 1.0).max()),
-        "closed form": float(np.abs(slope_by_hand(x) - 1.0).max()),
+    """Largest distance of the slope from 1 between 0 and 1, and between 1 and 8.
+
+    Within 0.2 counts as close.
+    """
+    places = {
+        "0 < x < 1": np.linspace(0.0, 1.0, 1001)[1:], "1 < x < 8": np.linspace(1.0, 8.0, 7001)
+    }  # fmt: skip
+    return Settings(T("x", "x"), {
+        name: Routes({
+            "autograd": float(np.abs(slope(x) - 1.0).max()),
+            "closed form": float(np.abs(slope_by_hand(x) - 1.0).max()),
+        })
+        for name, x in places.items()
     })  # fmt: skip
 
 
@@ -255,23 +258,18 @@ def right_of_zero(lab: Lab) -> Evidence:
     ),
     equals(0.0),
     correction=T(
-        "It is 0 once, at the minimum x = -0.7518, and negative beyond it.",
-        "它在最小值点 x = -0.7518 处为 0，再往左为负。",
+        "It is 0 once, at the minimum x = {n[place/autograd]:.4f}, and negative beyond it; "
+        "right of the minimum it climbs to 0.5. What is true: it is 0 on no interval.",
+        "它在最小值点 x = {n[place/autograd]:.4f} 处为 0，再往左为负，往右升到 0.5。成立的是：它不在任何区间上为 0。",
     ),
     weight=2,
 )
 def zeros_of_the_slope(lab: Lab) -> Evidence:
-    """How often the slope changes its sign on [-8, 0): the tape's and the closed form's.
-
-    Both are checked to vanish at the same place.
-    """
-    places = [root(f, -2.0, 0.0) for f in (slope, slope_by_hand)]
+    """How often the slope changes its sign on [-8, 0), and where: the tape's, the closed form's."""
+    ways = {"autograd": slope, "closed form": slope_by_hand}
     return All({
-        "zeros": Routes({
-            "autograd": sign_changes(slope, -8.0, -1e-9),
-            "closed form": sign_changes(slope_by_hand, -8.0, -1e-9),
-        }),
-        "distance of the two roots": Check(abs(places[0] - places[1]), at_most(1e-9)),
+        "zeros": Routes({k: sign_changes(f, -8.0, -1e-9) for k, f in ways.items()}),
+        "place": Check(Routes({k: root(f, -2.0, 0.0) for k, f in ways.items()}), within(-2.0, 0.0)),
     })  # fmt: skip
 
 
@@ -288,15 +286,17 @@ def zeros_of_the_slope(lab: Lab) -> Evidence:
     weight=3,
 )
 def language_models(lab: Lab) -> Evidence:
-    """Published architectures: two leading families state another activation."""
-    return Published(
-        False,
-        (
-            Source("Chowdhery et al., PaLM, section 2 (SwiGLU)", 2022, 0.98),
-            Source("Touvron et al., LLaMA, section 2.2 (SwiGLU)", 2023, 0.98),
-            Source("OpenAI, GPT-4 Technical Report, section 2 (architecture withheld)", 2023, 0.95),
-        ),
+    """The activations that published architectures state; two leading families state another."""
+    bert = Source("Devlin et al., BERT, appendix A.2", 2018, 0.98)
+    others = (
+        Source("Chowdhery et al., PaLM, section 2 (SwiGLU)", 2022, 0.98),
+        Source("Touvron et al., LLaMA, section 2.2 (SwiGLU)", 2023, 0.98),
     )
+    return All({
+        "BERT": Published("GELU", (bert,), "GELU"),
+        "PaLM, LLaMA": Published("SwiGLU", others, "GELU"),
+        "GPT-4, Claude": NotMeasurable(T("a published architecture", "公开的结构")),
+    })  # fmt: skip
 
 
 @question.reference(
@@ -310,13 +310,14 @@ def language_models(lab: Lab) -> Evidence:
     weight=2,
 )
 def flash_attention(lab: Lab) -> Evidence:
-    """The two papers: tiling and recomputation of softmax(Q K^T) V."""
+    """The function that the algorithm of the two papers computes by blocks."""
     return Published(
-        False,
+        "softmax attention",
         (
-            Source("Dao et al., FlashAttention (softmax attention, tiling)", 2022, 0.98),
+            Source("Dao et al., FlashAttention (exact softmax attention, tiling)", 2022, 0.98),
             Source("Dao, FlashAttention-2 (work partitioning of the same)", 2023, 0.97),
         ),
+        expected="GELU",
     )
 
 
@@ -334,8 +335,7 @@ def gate_mean(lab: Lab) -> Figure:
         Axis(T("x", "x")),
         Axis(T("output", "输出")),
         [
-            Line(T("gate, 50 draws, mean of the seeds", "门：50 次抽样，各种子的均值"), GRID,
-                 [s.mean for s in at], [s.low for s in at], [s.high for s in at]),
+            Line(T("gate, 50 draws, mean of the seeds", "门：50 次抽样，各种子的均值"), GRID, *band(at)),
             Line(T("GELU", "GELU"), GRID, value(activations.gelu, GRID)),
             Line(T("ReLU", "ReLU"), GRID, value(activations.relu, GRID)),
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,26 +11,9 @@ import fathom
 from fathom import activations
 from fathom.activations import grammar
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    NotMeasurable,
-    Published,
-    Question,
-    Routes,
-    Sample,
-    Source,
-    T,
-    at_most,
-    equals,
-    once,
-    true,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Level, Line, NotMeasurable, Published, Question,
+    Routes, Sample, Settings, Source, T, at_most, equals, once, true,
+)  # fmt: skip
 from fathom.book.material.calculus import derivative, lowest, root, value
 from fathom.book.material.data import digits
 from fathom.book.material.smooth_gates import SHAPES, logistic, sign_changes
@@ -121,11 +105,13 @@ def from_relu(beta: float) -> float:
     ),
 )
 def origin(lab: Lab) -> Evidence:
-    """The paper that named it; the same function had been proposed before as SiLU."""
-    return Published(
-        True,
-        (Source("Ramachandran, Zoph & Le, Searching for Activation Functions", 2017, 0.99),),
-    )
+    """The paper that named it: how it was found and where its authors work; the same function had
+    been proposed before as SiLU."""
+    paper = Source("Ramachandran, Zoph & Le, Searching for Activation Functions", 2017, 0.99)
+    return All({
+        "found by": Published("automated search", (paper,), "automated search"),
+        "authors at": Published("Google", (paper,), "Google"),
+    })  # fmt: skip
 
 
 @question.exact(
@@ -248,22 +234,33 @@ def minimum(lab: Lab) -> Evidence:
 @question.exact(
     "C3.3.4-08",
     T(
-        "On the negative side Swish's slope is nowhere 0, so no unit dies.",
-        "Swish 在负半轴导数处处非零，因此不会有死神经元。",
+        "On the negative side Swish's slope is not 0, so no unit dies.",
+        "Swish 在负半轴导数不为零，因此不会有死神经元。",
     ),
     equals(0.0),
     correction=T(
-        "The slope is 0 at x = -1.2785 ({n[autograd]:.0f} zero) and below 0.01 in size left of "
-        "about -6.3; what is true is that it is 0 on no interval.",
-        "导数在 x = -1.2785 处为 0（{n[autograd]:.0f} 个零点），在约 -6.3 以左绝对值小于 0.01；"
-        "成立的只是：它不会在整个区间上为 0。",
+        "Between -10 and 0 it exceeds 1e-4 in size somewhere in every window of length 0.1, so "
+        "unlike ReLU's it is 0 on no interval. It is 0 at {n[nowhere 0/autograd]:.0f} place, the minimum at -1.2785; and "
+        "left of -20 it stays below 1e-7: a unit that far left learns no more than a dead one.",
+        "在 -10 与 0 之间，每个长 0.1 的窗口里都有绝对值大于 1e-4 的导数，所以不像 ReLU，它不在任何区间上为 0。"
+        "它在 {n[nowhere 0/autograd]:.0f} 处（最小值点 -1.2785）为 0；而在 -20 以左导数小于 1e-7："
+        "落到那里的单元与死神经元无异。",
     ),
 )
 def zeros_of_the_slope(lab: Lab) -> Evidence:
-    """How often the slope changes its sign on [-20, 0): the tape's, and the closed form's."""
-    return Routes({
-        "autograd": sign_changes(slope, -20.0, -1e-9),
-        "closed form": sign_changes(SHAPES["swish"].slope, -20.0, -1e-9),
+    """Three readings of "not 0": how often the slope changes its sign on [-20, 0); how many of the
+    windows of length 0.1 in which its size nowhere exceeds 1e-4 there are on [-10, 0), and how
+    many on [-30, -20). The tape's slope, and the closed form's."""
+    ways = {"autograd": slope, "closed form": SHAPES["swish"].slope}
+
+    def flat(f: Callable[[Any], Any], low: float) -> int:
+        sizes = np.abs(f(low + np.arange(10_000) / 1000.0)).reshape(100, 100)
+        return int((sizes.max(axis=1) <= 1e-4).sum())
+
+    return Settings(T("what is asked", "问的是什么"), {
+        "nowhere 0": Routes({k: sign_changes(f, -20.0, -1e-9) for k, f in ways.items()}),
+        "no flat stretch, to -10": Routes({k: flat(f, -10.0) for k, f in ways.items()}),
+        "no flat stretch, -30 to -20": Routes({k: flat(f, -30.0) for k, f in ways.items()}),
     })  # fmt: skip
 
 
@@ -313,14 +310,19 @@ def with_depth(lab: Lab) -> Evidence:
     weight=2,
 )
 def detectors(lab: Lab) -> Evidence:
-    """The YOLOv4 paper and the configuration released with it."""
-    return Published(
-        False,
-        (
-            Source("Bochkovskiy, Wang & Liao, YOLOv4, section 3.4 (Mish activation)", 2020, 0.97),
-            Source("darknet, cfg/yolov4.cfg (activation=mish, activation=leaky)", 2020, 0.97),
-        ),
+    """The activation that each release states: for YOLOv4 the paper (backbone) and the configuration
+    released with it."""
+    four = (
+        Source("Bochkovskiy, Wang & Liao, YOLOv4, section 3.4 (Mish activation)", 2020, 0.97),
+        Source("darknet, cfg/yolov4.cfg (activation=mish, activation=leaky)", 2020, 0.97),
     )
+    five = Source("ultralytics/yolov5, models/common.py since release 4 (nn.SiLU)", 2021, 0.96)
+    eight = Source("ultralytics, nn/modules/conv.py (default_act = nn.SiLU())", 2023, 0.98)
+    return All({
+        "YOLOv4": Published("Mish", four, "SiLU"),
+        "YOLOv5": Published("SiLU", (five,), "SiLU"),
+        "YOLOv8": Published("SiLU", (eight,), "SiLU"),
+    })  # fmt: skip
 
 
 @question.reference(
@@ -334,11 +336,12 @@ def detectors(lab: Lab) -> Evidence:
 def mobile(lab: Lab) -> Evidence:
     """The paper and the code in torchvision: the piecewise function is not x sigmoid(x)."""
     return Published(
-        False,
+        "hard-swish",
         (
             Source("Howard et al., Searching for MobileNetV3, section 5.2", 2019, 0.98),
             Source("torchvision, models/mobilenetv3.py (nn.Hardswish, nn.ReLU)", 2021, 0.97),
         ),
+        expected="Swish",
     )
 
 

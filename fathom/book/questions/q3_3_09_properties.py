@@ -9,22 +9,9 @@ import numpy as np
 import fathom
 from fathom import activations
 from fathom.book import (
-    All,
-    Axis,
-    Bars,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Line,
-    Question,
-    Routes,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-)
+    All, Axis, Bars, Check, Evidence, Figure, Lab, Line, Question, Routes, T, at_least, at_most,
+    equals, once,
+)  # fmt: skip
 from fathom.book.material.calculus import root
 from fathom.book.material.softmaxes import entropy, exactly, library, shifted
 

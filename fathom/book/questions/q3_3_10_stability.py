@@ -8,22 +8,9 @@ import numpy as np
 
 import fathom
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    Routes,
-    Settings,
-    T,
-    at_least,
-    at_most,
-    equals,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Level, Line, Question, Routes, Settings, T, at_least,
+    at_most, equals,
+)  # fmt: skip
 from fathom.book.material.softmaxes import exactly, library, log_shifted, naive, shifted
 from fathom.nn import functional as F
 

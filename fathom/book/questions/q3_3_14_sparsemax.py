@@ -8,7 +8,7 @@ import numpy as np
 
 import fathom
 from fathom import activations, nn
-from fathom.book import Axis, Bars, Figure, Lab, Level, Line, Question, Sample, T, once
+from fathom.book import Axis, Bars, Figure, Lab, Level, Line, Question, Sample, T, band, once
 
 question = Question(
     "3.3.14",
@@ -229,10 +229,7 @@ def attention(lab: Lab) -> Figure:
     lines = []
     for way, name in WAYS.items():
         at = [Sample(row) for row in found(lab, way)[:, :, 0]]
-        lines.append(
-            Line(name, EPOCHS[: len(at)], [s.mean for s in at], [s.low for s in at],
-                 [s.high for s in at])
-        )  # fmt: skip
+        lines.append(Line(name, EPOCHS[: len(at)], *band(at)))
     return Figure(
         Axis(T("epochs", "训练轮数"), log=True),
         Axis(T("test accuracy", "测试准确率")),

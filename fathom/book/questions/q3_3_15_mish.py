@@ -8,11 +8,12 @@ import numpy as np
 
 import fathom
 from fathom import activations, nn
-from fathom.book import Axis, Bars, Figure, Lab, Level, Line, Question, Sample, T, once
-from fathom.book.material.activation_cost import rounds_of, shortest
+from fathom.book import Axis, Bars, Figure, Lab, Level, Line, Question, Sample, T, band, once
+from fathom.book.material.activation_cost import in_fathom, in_numpy
 from fathom.book.material.calculus import derivative, lowest, value
 from fathom.book.material.data import digits
 from fathom.book.material.smooth_gates import SHAPES
+from fathom.book.material.speed import rounds_of, shortest
 from fathom.models.mlp import make_activation
 
 question = Question(
@@ -137,7 +138,7 @@ def networks(lab: Lab) -> Figure:
         Axis(T("activation", "激活函数"), ticks=[T(n, n) for n in KINDS.values()]),
         Axis(T("test error, %", "测试错误率 (%)")),
         [
-            Bars(T("digits", "数字"), [s.mean for s in at], [s.low for s in at], [s.high for s in at]),
+            Bars(T("digits", "数字"), *band(at)),
             Level(T("ReLU", "ReLU"), y=at[0].mean),
         ],
         T(
@@ -149,38 +150,16 @@ def networks(lab: Lab) -> Figure:
     )  # fmt: skip
 
 
-def numpy_task(kind: str, x: Any) -> Any:
-    """The activation as one writes it in NumPy."""
-    return {
-        "relu": lambda: np.maximum(x, 0.0),
-        "leaky_relu": lambda: np.where(x > 0, x, np.float32(0.01) * x),
-        "silu": lambda: x / (1.0 + np.exp(-x)),
-        "mish": lambda: x * np.tanh(np.log1p(np.exp(x))),
-    }[kind]
-
-
-def compiled_task(kind: str, x: Any) -> Any:
-    """The activation compiled by Fathom."""
-    formula, at = getattr(activations, kind), fathom.tensor(x)
-    run = fathom.compile(lambda t: formula(t))
-
-    def call() -> Any:
-        with fathom.no_grad():
-            return run(at)
-
-    return call
-
-
 @question.figure(T("What it costs", "它要花多少时间"))
 def cost(lab: Lab) -> Figure:
     """Time of one pass over 262,144 float32 numbers, over ReLU's in the same engine and round."""
     x = lab.rng("x").standard_normal(1 << 18).astype(np.float32)
-    engines = {T("NumPy", "NumPy"): numpy_task, T("Fathom, compiled", "Fathom 编译"): compiled_task}
+    engines = {T("NumPy", "NumPy"): in_numpy, T("Fathom, compiled", "Fathom 编译"): in_fathom}
     bars = []
     for name, make in engines.items():
         times = rounds_of({k: make(k, x) for k in KINDS}, shortest, lab.pick(15, 3))
         at = [Sample(times[k] / times["relu"]) for k in KINDS]
-        bars.append(Bars(name, [s.mean for s in at], [s.low for s in at], [s.high for s in at]))
+        bars.append(Bars(name, *band(at)))
     return Figure(
         Axis(T("activation", "激活函数"), ticks=[T(n, n) for n in KINDS.values()]),
         Axis(T("time / ReLU's", "时间 / ReLU 的时间"), log=True),

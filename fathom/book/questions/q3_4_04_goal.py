@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import fathom
 from fathom.book import Axis, Figure, Lab, Line, Question, T
+from fathom.book.material.gain import sigmoid
 from fathom.models.heads import head
 from fathom.nn import functional as F
 
@@ -146,11 +147,6 @@ def corrections(lab: Lab) -> Figure:
 def normal_cdf(z: Array) -> Array:
     """The normal distribution function."""
     return np.asarray(fathom.erf(fathom.tensor(z / np.sqrt(2.0))).value() * 0.5 + 0.5)
-
-
-def sigmoid(z: Array) -> Array:
-    """1 / (1 + exp(-z)) without overflow."""
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * z)))
 
 
 class Pair(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 
 import fathom
 from fathom import nn
-from fathom.book import Axis, Bars, Figure, Lab, Level, Line, Question, Sample, T
+from fathom.book import Axis, Bars, Figure, Lab, Level, Line, Question, Sample, T, band
 from fathom.book.material.data import digits
 from fathom.doctor.centring import bn_order
 from fathom.models.mlp import make_activation
@@ -101,7 +101,7 @@ def by_rate(lab: Lab, make: Callable[[], nn.Module], rates: Any, **options: Any)
 
 def line(name: T, x: Any, at: list[Sample]) -> Line:
     """Means with bands."""
-    return Line(name, x, [s.mean for s in at], [s.low for s in at], [s.high for s in at])
+    return Line(name, x, *band(at))
 
 
 def rates_figure(lab: Lab, activation: str, caption: T) -> Figure:
@@ -163,7 +163,7 @@ def received(lab: Lab) -> Figure:
     before = [Sample([o.before_mean for o in found[n]]) for n in names]
     behind = [Sample([o.behind_mean for o in found[n]]) for n in names]
     marks = [
-        Bars(name, [s.mean for s in at], [s.low for s in at], [s.high for s in at])
+        Bars(name, *band(at))
         for name, at in ((ORDERS["before"], before), (ORDERS["behind"], behind))
     ]
     normal = float(1.0 / np.sqrt(2.0 * np.pi))

@@ -10,7 +10,7 @@ import numpy as np
 
 import fathom
 from fathom import activations, nn
-from fathom.book import Axis, Bars, Figure, Lab, Question, Sample, T, once
+from fathom.book import Axis, Bars, Figure, Lab, Question, Sample, T, band, once
 from fathom.book.material.data import accuracy, digits
 from fathom.book.material.smooth_gates import SHAPES
 from fathom.models.mlp import make_activation
@@ -233,7 +233,7 @@ def drop(lab: Lab) -> Figure:
     marks = []
     for outlier, name in plans:
         at = [lost(lab, kind, outlier) for kind in kinds]
-        marks.append(Bars(name, [s.mean for s in at], [s.low for s in at], [s.high for s in at]))
+        marks.append(Bars(name, *band(at)))
     model = trained(lab, "relu")[0]
     small = quantize(model, digits().x[:400])
     return Figure(

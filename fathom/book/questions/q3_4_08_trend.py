@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import fathom
-from fathom.book import Axis, Figure, Lab, Level, Line, Question, Sample, T, once
+from fathom.book import Axis, Figure, Lab, Level, Line, Question, Sample, T, band, once
 from fathom.book.material.stacks import parameters
 from fathom.book.material.tiny_language import transformers, unseen_loss
 from fathom.nn import FeedForward
@@ -90,10 +90,7 @@ def lead(lab: Lab) -> Figure:
     lines, numbers, counts = [], {}, [losses(lab, "relu", d)[0] for d in sizes]
     for kind in ("gelu", "swiglu"):
         at = [Sample(losses(lab, "relu", d)[1] - losses(lab, kind, d)[1]) for d in sizes]
-        lines.append(Line(
-            T(KINDS[kind], KINDS[kind]), counts, [s.mean for s in at], [s.low for s in at],
-            [s.high for s in at],
-        ))  # fmt: skip
+        lines.append(Line(T(KINDS[kind], KINDS[kind]), counts, *band(at)))
         if len(sizes) > 1:
             slopes = np.polyfit(np.log10(counts), np.array([s.values for s in at]), 1)[0]
             numbers[f"slope of {KINDS[kind]} per tenfold size"] = float(slopes.mean())
@@ -145,10 +142,7 @@ def fits(lab: Lab, target: str, caption: T) -> Figure:
     lines = []
     for kind, name in KINDS.items():
         at = [fitted(lab, target, kind, w) for w in widths]
-        lines.append(Line(
-            T(name, name), [12 * w for w in widths], [s.mean for s in at], [s.low for s in at],
-            [s.high for s in at],
-        ))  # fmt: skip
+        lines.append(Line(T(name, name), [12 * w for w in widths], *band(at)))
     return Figure(
         Axis(T("weights", "权重数"), log=True),
         Axis(T("mean squared error", "均方误差"), log=True),

@@ -6,7 +6,7 @@ import numpy as np
 
 from fathom import activations
 from fathom.activations import grammar
-from fathom.book import Axis, Bars, Figure, Lab, Level, Line, Question, Sample, T, once
+from fathom.book import Axis, Bars, Figure, Lab, Level, Line, Question, Sample, T, band, once
 from fathom.train.activation_search import Candidate, Problem, search
 
 question = Question(
@@ -99,10 +99,7 @@ def budget(lab: Lab) -> Figure:
         order = [sorted(c, key=lambda one: one.trial) for c in found(lab, strategy)]
         best = np.array([np.maximum.accumulate([one.score for one in run]) for run in order])
         at = [Sample(column) for column in best.T]
-        lines.append(Line(
-            name, np.arange(1, len(at) + 1), [s.mean for s in at], [s.low for s in at],
-            [s.high for s in at],
-        ))  # fmt: skip
+        lines.append(Line(name, np.arange(1, len(at) + 1), *band(at)))
     relu = float(Problem("spirals", HIDDEN, STEPS).scores(activations.relu, 8, FRESH).mean())
     return Figure(
         Axis(T("formulas tried", "已试公式数")),
@@ -150,7 +147,7 @@ def transfer(lab: Lab) -> Figure:
         silu.append(Sample(problem.scores(activations.silu, 4, FRESH, FRESH) - base))
         ahead[f"share of the winners ahead of ReLU, {task}"] = float((gains > 0.0).mean())
     marks = [
-        Bars(name, [s.mean for s in at], [s.low for s in at], [s.high for s in at])
+        Bars(name, *band(at))
         for name, at in ((T("ten winners", "十个胜者"), best), (T("SiLU", "SiLU"), silu))
     ]
     return Figure(

@@ -9,7 +9,7 @@ import numpy as np
 
 import fathom
 from fathom import nn
-from fathom.book import Axis, Figure, Lab, Level, Line, Question, Sample, T, once
+from fathom.book import Axis, Figure, Lab, Level, Line, Question, Sample, T, band, once
 from fathom.book.material.data import digits
 from fathom.book.material.stacks import stack
 from fathom.doctor.flow import gradient_flow
@@ -138,7 +138,7 @@ def trained(lab: Lab, recipe: str, depth: int) -> tuple[Sample, Sample]:
 
 def by_depth(lab: Lab, name: T, depths: Any, at: list[Sample]) -> Line:
     """Means with bands."""
-    return Line(name, depths, [s.mean for s in at], [s.low for s in at], [s.high for s in at])
+    return Line(name, depths, *band(at))
 
 
 @question.figure(T("How deep each era could go", "每个时代能走多深"))

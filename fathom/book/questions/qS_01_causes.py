@@ -7,22 +7,9 @@ from typing import Any
 import numpy as np
 
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Heat,
-    Lab,
-    Line,
-    Question,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    at_most,
-    once,
-)
+    All, Axis, Check, Evidence, Figure, Heat, Lab, Line, Question, Sample, Settings, T, at_least,
+    at_most, once,
+)  # fmt: skip
 from fathom.book.material.gain import chain, passage
 
 question = Question(
@@ -211,9 +198,9 @@ def above_one(lab: Lab) -> Evidence:
     at_least(3.0),
     correction=T(
         "ReLU's signal grows by 10^{n[relu]:.0f} over 20 layers; tanh and sigmoid cannot grow "
-        "({n[tanh]:+.2f} and {n[sigmoid]:+.2f} powers of ten): they saturate.",
+        "({n[tanh]:z.2f} and {n[sigmoid]:z.2f} powers of ten): they saturate.",
         "ReLU 的信号经 20 层增长 10^{n[relu]:.0f} 倍；tanh 与 sigmoid 无法增长"
-        "（变化 {n[tanh]:+.2f} 与 {n[sigmoid]:+.2f} 个数量级），而是饱和。",
+        "（变化 {n[tanh]:z.2f} 与 {n[sigmoid]:z.2f} 个数量级），而是饱和。",
     ),
     weight=2,
 )

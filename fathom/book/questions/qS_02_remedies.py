@@ -10,25 +10,9 @@ import numpy as np
 import fathom
 from fathom import nn
 from fathom.book import (
-    All,
-    Axis,
-    Bars,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-    within,
-)
+    All, Axis, Bars, Check, Evidence, Figure, Lab, Level, Question, Routes, Sample, Settings, T,
+    at_least, at_most, band, equals, once, within,
+)  # fmt: skip
 from fathom.book.material.gain import passage
 from fathom.book.material.normed import few
 from fathom.book.material.signal import through
@@ -111,10 +95,10 @@ question = Question(
     ),
     within(-1.0, 1.0),
     correction=T(
-        "The first layer's gradient is 10^{n[ReLU, He]:.1f} of the last's with ReLU, "
+        "The first layer's gradient is 10^{n[ReLU, He]:z.1f} of the last's with ReLU, "
         "10^{n[tanh, Xavier]:.1f} with "
         "tanh, but 10^{n[sigmoid, Xavier]:.0f} with the sigmoid.",
-        "首层梯度与末层之比：ReLU 为 10^{n[ReLU, He]:.1f}，tanh 为 10^{n[tanh, Xavier]:.1f}，而 "
+        "首层梯度与末层之比：ReLU 为 10^{n[ReLU, He]:z.1f}，tanh 为 10^{n[tanh, Xavier]:.1f}，而 "
         "sigmoid 只有 "
         "10^{n[sigmoid, Xavier]:.0f}。",
     ),
@@ -360,8 +344,7 @@ def gradients(lab: Lab) -> Figure:
     return Figure(
         Axis(T("net", "网络"), ticks=list(found)),
         Axis(T("log10 of the ratio", "比值的 log10")),
-        [Bars(T("first over last", "首层比末层"), [s.mean for s in at], [s.low for s in at],
-              [s.high for s in at])],
+        [Bars(T("first over last", "首层比末层"), *band(at))],
         T(
             "A plain sigmoid net loses eighteen orders of magnitude in 30 layers; skips and ReLU "
             "with He's weights lose next to none.",

@@ -9,23 +9,9 @@ import numpy as np
 import fathom
 from fathom import nn
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    at_most,
-    once,
-    within,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Level, Line, Question, Sample, Settings, T, at_least,
+    at_most, band, once, within,
+)  # fmt: skip
 from fathom.book.material.normed import few
 
 question = Question(
@@ -226,7 +212,7 @@ def no_degradation(lab: Lab) -> Evidence:
     Not degrading is taken to mean 0.05 at most; the plain net must be worse by 0.5 or more. 400
     digits, 12 epochs of Adam; the mean loss of the last epoch.
     """
-    deep = lab.pick(40, 12)
+    deep = lab.pick(40, 8)
     plain = Check(Sample(losses(lab, deep, "plain") - losses(lab, 4, "plain")), at_least(0.5))
     kinds = {
         "as they are": "residual",
@@ -278,7 +264,7 @@ def gain_by_depth(lab: Lab) -> Figure:
 @question.figure(T("Training loss by depth", "训练损失随深度的变化"))
 def loss_by_depth(lab: Lab) -> Figure:
     """400 digits, 12 epochs of Adam; intervals over seeds."""
-    depths = lab.pick([4, 12, 40], [4, 12])
+    depths = lab.pick([4, 12, 40], [4, 8])
     lines = []
     kinds = {
         "plain": T("plain", "普通"),
@@ -287,9 +273,7 @@ def loss_by_depth(lab: Lab) -> Figure:
     }
     for kind, name in kinds.items():
         at = [Sample(losses(lab, d, kind)) for d in depths]
-        lines.append(
-            Line(name, depths, [s.mean for s in at], [s.low for s in at], [s.high for s in at])
-        )
+        lines.append(Line(name, depths, *band(at)))
     return Figure(
         Axis(T("blocks", "块数")),
         Axis(T("training loss", "训练损失")),

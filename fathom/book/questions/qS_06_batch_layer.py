@@ -9,22 +9,9 @@ import numpy as np
 import fathom
 from fathom import nn
 from fathom.book import (
-    All,
-    Axis,
-    Bars,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Line,
-    Question,
-    Sample,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-)
+    All, Axis, Bars, Check, Evidence, Figure, Lab, Line, Question, Sample, T, at_least, at_most,
+    band, equals, once,
+)  # fmt: skip
 from fathom.book.material.normed import few, fleet, judged
 
 question = Question(
@@ -224,7 +211,7 @@ def accuracy_by_batch(lab: Lab) -> Figure:
     bars = []
     for norm, name in NAMES.items():
         at = [Sample(trained(lab, norm, b)[0]) for b in BATCHES]
-        bars.append(Bars(name, [s.mean for s in at], [s.low for s in at], [s.high for s in at]))
+        bars.append(Bars(name, *band(at)))
     return Figure(
         Axis(T("batch size", "批大小"), ticks=[T(str(b), str(b)) for b in BATCHES]),
         Axis(T("test accuracy", "测试准确率")),
@@ -243,9 +230,7 @@ def gap_by_batch(lab: Lab) -> Figure:
     lines = []
     for norm, name in NAMES.items():
         at = [Sample(trained(lab, norm, b)[1]) for b in BATCHES]
-        lines.append(
-            Line(name, BATCHES, [s.mean for s in at], [s.low for s in at], [s.high for s in at])
-        )
+        lines.append(Line(name, BATCHES, *band(at)))
     return Figure(
         Axis(T("batch size", "批大小"), log=True),
         Axis(T("relative distance", "相对差距")),

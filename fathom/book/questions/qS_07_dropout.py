@@ -10,22 +10,11 @@ import numpy as np
 import fathom
 from fathom import nn
 from fathom.book import (
-    All,
-    Axis,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    Sample,
-    Settings,
-    T,
-    at_most,
-    once,
-)
+    All, Axis, Check, Evidence, Figure, Lab, Level, Line, Question, Sample, Settings, T, at_most,
+    band, once,
+)  # fmt: skip
 from fathom.book.material.data import digits
+from fathom.book.material.softmaxes import shifted
 
 question = Question(
     "S.7",
@@ -91,11 +80,6 @@ def network(dropout: bool, width: int = 64) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(width, 10))
 
 
-def softmax(z: Any) -> Any:
-    e = np.exp(z - z.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
-
-
 @once
 def members(lab: Lab) -> dict[str, Any]:
     """Of nets trained with dropout, one a seed: test probabilities of the scaled net, and of the
@@ -110,10 +94,10 @@ def members(lab: Lab) -> dict[str, Any]:
         h = np.maximum(parts.test_x @ first.weight.value().T + first.bias.value(), 0.0)
         w, b = last.weight.value().T, last.bias.value()
         masks = (rng.random((200, h.shape[1])) < KEEP) / KEEP
-        each = np.stack([softmax((h * mask) @ w + b) for mask in masks])
-        scaled.append(softmax(h @ w + b))
+        each = np.stack([shifted((h * mask) @ w + b) for mask in masks])
+        scaled.append(shifted(h @ w + b))
         averages.append([each[:n].mean(axis=0) for n in SIZES])
-        geometric.append(softmax(np.log(each + 1e-30).mean(axis=0)))
+        geometric.append(shifted(np.log(each + 1e-30).mean(axis=0)))
     found = {"scaled": scaled, "averages": averages, "geometric": geometric}
     return {**{k: np.array(v) for k, v in found.items()}, "y": parts.test_y}
 
@@ -151,7 +135,11 @@ def apart(p: Any, q: Any) -> Any:
 def is_an_ensemble(lab: Lab) -> Evidence:
     """Digits, 64 hidden units, half of them kept: the full net with scaled outputs against the mean
     of 200 sampled sub-networks with the same weights. Mean total variation distance of the
-    probabilities, at most 0.05; test accuracies apart, at most 0.01."""
+    probabilities, at most 0.05; test accuracies apart, at most 0.01.
+
+    Both means that the literature speaks of are taken: the geometric one, which scaling gives for
+    one softmax layer (Goodfellow et al., 2016, section 7.12), and the arithmetic one of a vote.
+    """
     found = members(lab)
 
     def against(mean: Any) -> All:
@@ -211,8 +199,7 @@ def averaging(lab: Lab) -> Figure:
         Axis(T("sub-networks averaged", "平均的子网络数"), log=True),
         Axis(T("distance from the average of 200", "与 200 个平均的距离"), log=True),
         [
-            Line(T("sampled sub-networks", "采样的子网络"), SIZES[:-2], [s.mean for s in at],
-                 [s.low for s in at], [s.high for s in at]),
+            Line(T("sampled sub-networks", "采样的子网络"), SIZES[:-2], *band(at)),
             Level(T("scaled net, one pass", "缩放后的完整网络，一次前向"), y=once_only.mean),
         ],
         T(
@@ -244,10 +231,7 @@ def gain(lab: Lab) -> Figure:
                 fleet = fathom.train_many(spec, parts.x[:rows], y, seeds=lab.seeds(5, 3))
                 found.append(fleet.evaluate(parts.test_x, parts.test_y)["accuracy"])
             at.append(Sample(found[0] - found[1]))
-        lines.append(Line(
-            T(f"{rows} rows", f"{rows} 个样本"), shares, [s.mean for s in at],
-            [s.low for s in at], [s.high for s in at],
-        ))  # fmt: skip
+        lines.append(Line(T(f"{rows} rows", f"{rows} 个样本"), shares, *band(at)))
     return Figure(
         Axis(T("share of random labels", "随机标签的比例")),
         Axis(T("gain in test accuracy", "测试准确率的提高")),

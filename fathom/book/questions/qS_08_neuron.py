@@ -9,20 +9,10 @@ import numpy as np
 import fathom
 from fathom import nn
 from fathom.book import (
-    Axis,
-    Bars,
-    Evidence,
-    Figure,
-    Lab,
-    Level,
-    Line,
-    Question,
-    Sample,
-    Settings,
-    T,
-    at_most,
+    Axis, Bars, Evidence, Figure, Lab, Level, Line, Question, Sample, Settings, T, at_most, band,
     once,
-)
+)  # fmt: skip
+from fathom.book.material.softmaxes import shifted
 
 question = Question(
     "S.8",
@@ -139,11 +129,6 @@ def identity(z: Any) -> Any:
     return z
 
 
-def softmax(z: Any) -> Any:
-    e = np.exp(z - z.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
-
-
 def defect(run: Any, rng: np.random.Generator) -> float:
     """|f(ax + (1 - a)y) - a f(x) - (1 - a) f(y)| over the spread of f: 0 exactly for affine
     maps."""
@@ -158,7 +143,7 @@ def defect(run: Any, rng: np.random.Generator) -> float:
 @once
 def defects(lab: Lab, unit: str, bent: bool) -> Sample:
     """The defect of a stack of three units, or one head, with and without its nonlinearity."""
-    bend = (softmax if unit == "attention" else np.tanh) if bent else identity
+    bend = (shifted if unit == "attention" else np.tanh) if bent else identity
     found = []
     for seed in lab.seeds(10, 4):
         rng = np.random.default_rng(seed)
@@ -198,7 +183,7 @@ def with_and_without(lab: Lab) -> Figure:
         (T("nonlinearity taken out", "去掉非线性"), False),
     ):
         at = [defects(lab, unit, bent) for unit in UNITS]
-        bars.append(Bars(name, [s.mean for s in at], [s.low for s in at], [s.high for s in at]))
+        bars.append(Bars(name, *band(at)))
     return Figure(
         Axis(T("unit", "单元"), ticks=[T(unit, NAMES[unit]) for unit in UNITS]),
         Axis(T("distance from affine", "偏离仿射的程度")),
@@ -230,9 +215,7 @@ def one_unit(lab: Lab) -> Figure:
             w, b = rng.standard_normal(32) * 2.0, rng.uniform(-3.0, 3.0, 32)
             rows.append([left(f(x * w[:n] + b[:n]), y) for n in counts])
         at = [Sample(column) for column in np.array(rows).T]
-        lines.append(Line(
-            name, counts, [s.mean for s in at], [s.low for s in at], [s.high for s in at]
-        ))  # fmt: skip
+        lines.append(Line(name, counts, *band(at)))
     return Figure(
         Axis(T("units", "单元数"), log=True),
         Axis(T("share of variance left", "未解释方差的比例")),

@@ -9,24 +9,9 @@ import numpy as np
 import fathom
 from fathom import nn
 from fathom.book import (
-    All,
-    Axis,
-    Bars,
-    Check,
-    Evidence,
-    Figure,
-    Lab,
-    Line,
-    Question,
-    Routes,
-    Sample,
-    Settings,
-    T,
-    at_least,
-    at_most,
-    equals,
-    once,
-)
+    All, Axis, Bars, Check, Evidence, Figure, Lab, Line, Question, Routes, Sample, Settings, T,
+    at_least, at_most, band, equals, once,
+)  # fmt: skip
 from fathom.book.material.data import digits
 from fathom.book.material.small_cnn import framed, small_cnn
 from fathom.nn.cost import conv_cost
@@ -203,10 +188,10 @@ def steadier(lab: Lab, kind: str, pool: str, shift: int = 1) -> Sample:
     at_least(0.1),
     correction=T(
         "It depends on the image. Max pooling by 2 lessens the change under a shift of one pixel "
-        "by {n[white noise]:.0%} for white noise, by {n[blurred noise]:.0%} for blurred noise and "
+        "by {n[white noise]:.0%} for white noise, by {n[blurred noise]:z.0%} for blurred noise and "
         "by {n[digits]:.0%} for digits.",
         "取决于图像。平移一个像素时，2 x 2 最大池化使特征变化减少的比例：白噪声 "
-        "{n[white noise]:.0%}，模糊噪声 {n[blurred noise]:.0%}，手写数字 {n[digits]:.0%}。",
+        "{n[white noise]:.0%}，模糊噪声 {n[blurred noise]:z.0%}，手写数字 {n[digits]:.0%}。",
     ),
     weight=3,
 )
@@ -275,8 +260,7 @@ def trade(lab: Lab) -> Figure:
         [
             Bars(T("parameters", "参数量"), sizes),
             Bars(T("multiply-adds", "乘加次数"), works),
-            Bars(T("test accuracy", "测试准确率"), [s.mean for s in hits],
-                 [s.low for s in hits], [s.high for s in hits]),
+            Bars(T("test accuracy", "测试准确率"), *band(hits)),
         ],
         T(
             "Every way of subsampling saves most of the parameters (of the dense layer) and of the "
@@ -301,9 +285,7 @@ def under_shifts(lab: Lab) -> Figure:
             ])
             for d in shifts
         ]  # fmt: skip
-        lines.append(Line(
-            label, shifts, [s.mean for s in at], [s.low for s in at], [s.high for s in at]
-        ))  # fmt: skip
+        lines.append(Line(label, shifts, *band(at)))
     return Figure(
         Axis(T("shift, pixels", "平移像素数")),
         Axis(T("change / spread", "变化 / 标准差")),

@@ -290,7 +290,7 @@ def _lines(entry: dict[str, Any], language: str) -> list[str]:
     verdict = getattr(Verdict(entry["verdict"]).words, language)
     lines = [f"{entry['id']}  {verdict.upper()}  {entry['text'][language]}"]
     lines.append(f"  how       {entry['method']}")
-    if entry["kind"] in ("exact", "experiment"):
+    if entry["kind"] != "unmeasurable":
         lines.append(f"  rule      {entry['rule'][language]}")
     lines += [f"  measured  {name}: {value}" for name, value in leaves(entry["evidence"])]
     lines.append(f"  because   {entry['reason'][language]}")
@@ -316,7 +316,10 @@ def leaves(evidence: dict[str, Any], path: str = "") -> list[tuple[str, str]]:
             (name, f"{v} ({evidence['region']['en']})") for name, v in leaves(evidence["of"], path)
         ]
     if kind == "published":
-        return [("source", f"{s['work']}, {s['year']}") for s in evidence["sources"]]
+        said = evidence["expected"]
+        told = str(evidence["value"]) + (f" (the claim says: {said})" if said else "")
+        works = "; ".join(f"{s['work']}, {s['year']}" for s in evidence["sources"])
+        return [(path or "stated", f"{told}, by {works}")]
     if kind == "not measurable":
         return [("needs", evidence["needs"]["en"])]
     return [
