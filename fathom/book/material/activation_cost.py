@@ -1,8 +1,12 @@
-"""How long activations take in several engines: the same functions, timed side by side."""
+"""How long activations take in several engines: the same functions, timed side by side.
+
+The sizes go from numbers that fit the nearest cache, where calls cost more than arithmetic, to a
+million, where memory counts too; over them a ratio of times changes by up to a factor of ten.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,11 +17,12 @@ import fathom
 from fathom import activations
 from fathom.book.evidence import Evidence, Routes, Sample, Settings
 from fathom.book.figure import Bars, band
-from fathom.book.material.speed import CLOCKS, Clock, Task, rounds_of
+from fathom.book.material.speed import CLOCKS, Ratio, Task, Times, rounds_of
 from fathom.book.text import T
 
 Array = NDArray[Any]
 Engine = Callable[[str, Array], Task]
+SIZES = {"1k": 1 << 10, "4k": 1 << 12, "16k": 1 << 14, "64k": 1 << 16, "1M": 1 << 20}
 NAMES = ("relu", "leaky_relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu")
 _ROOT, _TANH, _CUBE, _SIGMOID, _LEAK = np.array(
     [np.sqrt(0.5), np.sqrt(2 / np.pi), 0.044715, 1.702, 0.01], np.float32
@@ -32,7 +37,7 @@ def _gelu(x: Array) -> Any:
 
 FORMULAS: dict[str, Callable[[Array], Any]] = {
     "relu": lambda x: np.maximum(x, 0.0),
-    "leaky_relu": lambda x: np.where(x > 0, x, _LEAK * x),
+    "leaky_relu": lambda x: np.maximum(x, _LEAK * x),
     "elu": lambda x: np.where(x > 0, x, np.expm1(x)),
     "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
     "tanh": np.tanh,
@@ -62,7 +67,7 @@ def in_fathom(name: str, x: Array) -> Task:
     """
     at, formula = fathom.tensor(x), getattr(activations, name)
     run = fathom.compile(lambda t: formula(t))
-    return fathom.no_grad()(lambda: run(at))
+    return lambda: run(at)
 
 
 def in_torch(name: str, x: Array) -> Task:
@@ -76,13 +81,19 @@ def in_torch(name: str, x: Array) -> Task:
         "gelu_sigmoid": lambda t: t * torch.sigmoid(1.702 * t),
     }
     formula = special.get(name) or getattr(f, name)
-    return torch.no_grad()(lambda: formula(at))
+    return lambda: formula(at)
+
+
+def in_torch_double(name: str, x: Array) -> Task:
+    """The same on float64 numbers."""
+    return in_torch(name, x.astype(np.float64))
 
 
 ENGINES: dict[str, Engine] = {
-    "PyTorch": in_torch, "Fathom, compiled": in_fathom, "NumPy": in_numpy,
+    "PyTorch": in_torch, "PyTorch, float64": in_torch_double, "Fathom, compiled": in_fathom,
+    "NumPy": in_numpy,
 }  # fmt: skip
-_NEEDS = {"PyTorch": "torch", "NumPy": "scipy"}
+_NEEDS = {"PyTorch": "torch", "PyTorch, float64": "torch", "NumPy": "scipy"}
 
 
 def shown(engine: str) -> T:
@@ -95,70 +106,62 @@ def shown(engine: str) -> T:
 
 
 class Costs:
-    """The times of activations by engine and clock, and ratios of them as evidence.
+    """The times of activations by setting (engine and size) and clock; ratios as evidence.
 
-    >>> costs = Costs({"NumPy": in_numpy}, ("relu", "tanh"), {"few": np.ones(64, "f")}, 3, 1)
-    >>> costs.ratio("NumPy", "tanh", "relu")["quickest run"].n
+    >>> costs = Costs({"NumPy, few": (in_numpy, np.ones(64, "f"))}, ("relu", "tanh"), 3, 1)
+    >>> costs.ratio("NumPy, few", "tanh", "relu")["quickest run"].n
     3
     """
 
     def __init__(
-        self, engines: Mapping[str, Engine], names: Collection[str], data: Mapping[str, Array],
-        rounds: int, turns: int = 3, clocks: Mapping[str, Clock] = CLOCKS,
+        self, settings: Mapping[str, tuple[Engine, Array]], names: Collection[str], rounds: int,
+        turns: int,
     ) -> None:  # fmt: skip
-        rows = list(data.values())
-
-        def tasks(make: Engine, i: int) -> dict[str, Task]:
-            return {name: make(name, rows[i % len(rows)]) for name in names}
-
-        self.times = {
-            engine: {
-                clock: rounds_of(tasks(make, i), measure, rounds, turns)
-                for i, (clock, measure) in enumerate(clocks.items())
+        self.times: dict[str, dict[str, dict[str, Times]]] = {}
+        for setting, (make, x) in settings.items():
+            tasks = {name: make(name, x) for name in names}
+            self.times[setting] = {
+                clock: rounds_of(tasks, measure, rounds, turns) for clock, measure in CLOCKS.items()
             }
-            for engine, make in engines.items()
-        }
 
-    def ratio(self, engine: str, slow: str, fast: str) -> Routes:
+    def ratio(self, setting: str, slow: str, fast: str) -> Routes:
         """Time of one over that of another, one number a round, by each clock."""
-        return Routes({clock: Sample(t[slow] / t[fast]) for clock, t in self.times[engine].items()})
+        return Routes({clock: Ratio(t[slow], t[fast]) for clock, t in self.times[setting].items()})
 
-    def share(self, engine: str, pairs: Sequence[tuple[str, str]]) -> Routes:
-        """Share of (quick, slow) pairs in that order, one number a round, by each clock."""
-        return Routes({
-            clock: Sample(np.mean([t[quick] < t[slow] for quick, slow in pairs], axis=0))
-            for clock, t in self.times[engine].items()
-        })  # fmt: skip
-
-    def by_engine(self, measure: Callable[[str], Evidence]) -> Settings:
-        """What is measured in each engine, as settings of a claim."""
-        return Settings(T("engine", "引擎"), {engine: measure(engine) for engine in self.times})
+    def by_setting(self, measure: Callable[[str], Evidence]) -> Settings:
+        """What is measured in each engine at each size, as settings of a claim."""
+        return Settings(T("engine and size", "引擎与规模"), {s: measure(s) for s in self.times})
 
     def ratios(self, slow: str, fast: str = "relu") -> Settings:
-        """`ratio` in each engine."""
-        return self.by_engine(lambda engine: self.ratio(engine, slow, fast))
+        """`ratio` in each engine at each size."""
+        return self.by_setting(lambda setting: self.ratio(setting, slow, fast))
 
-    def bars(self, names: Collection[str]) -> list[Bars]:
-        """Time over ReLU's in each engine by the quickest runs, to be drawn."""
+    def bars(self, names: Collection[str], size: str = "1M") -> list[Bars]:
+        """Time over ReLU's in each engine by the quickest runs at a size, to be drawn."""
         found: list[Bars] = []
-        for engine, clocks in self.times.items():
-            t = clocks["quickest run"]
-            found.append(Bars(shown(engine), *band(Sample(t[n] / t["relu"]) for n in names)))
+        for setting, clocks in self.times.items():
+            engine, _, at = setting.rpartition(", ")
+            if at == size:
+                t = clocks["quickest run"]
+                found.append(Bars(shown(engine), *band(Sample(t[n] / t["relu"]) for n in names)))
         return found
 
 
 def costs(
-    rng: np.random.Generator, size: int, rounds: int, turns: int, names: Collection[str] = NAMES
-) -> Costs:
-    """The engines that are installed on `size` float32 numbers: normal ones for one clock, even
-    ones for the other.
+    rng: np.random.Generator, rounds: int, turns: int, names: Collection[str] = NAMES,
+    sizes: Iterable[str] = SIZES,
+) -> Costs:  # fmt: skip
+    """The engines that are installed, at each of the sizes, on normal float32 numbers.
 
-    >>> list(costs(np.random.default_rng(0), 256, 2, 1, ("relu",)).times["Fathom, compiled"])
+    >>> found = costs(np.random.default_rng(0), 2, 1, ("relu",), ("4k",))
+    >>> list(found.times["Fathom, compiled, 4k"])
     ['quickest run', 'processor time']
     """
-    data = {
-        "normal": rng.standard_normal(size).astype(np.float32),
-        "even": rng.uniform(-4.0, 4.0, size).astype(np.float32),
-    }
+    data = {size: rng.standard_normal(SIZES[size]).astype(np.float32) for size in sizes}
     engines = {e: make for e, make in ENGINES.items() if e not in _NEEDS or find_spec(_NEEDS[e])}
-    return Costs(engines, names, data, rounds, turns)
+    settings = {
+        f"{engine}, {size}": (make, x)
+        for engine, make in engines.items()
+        for size, x in data.items()
+    }
+    return Costs(settings, names, rounds, turns)

@@ -173,8 +173,8 @@ ENGINES = ("Fathom, eager", "Fathom, compiled", "NumPy")
     weight=2,
 )
 def throughput(lab: Lab) -> Evidence:
-    """Rows a second, batch 32 over batch 1, and batch 512 over 32 (to be no lower): a training step
-    of a 64-64-10 network on one core, both timed in turn."""
+    """Rows a second of processor time, batch 32 over batch 1, and batch 512 over 32 (to be no lower): a training step
+    of a 64-64-10 network on one core, both timed in turn; the bounds are to be cleared by a tenth."""
 
     def gain(engine: str, small: int, large: int) -> Sample:
         rounds = lab.pick(15, 4)

@@ -222,8 +222,8 @@ def by_hand(lab: Lab, x: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
     needs=("torch",),
 )
 def price(lab: Lab) -> Evidence:
-    """Time of forward and backward over that of forward alone, 80,601 parameters, one core, both
-    timed in turn; a small constant is taken to be at most 5 in all."""
+    """Processor time of forward and backward over that of forward alone, 80,601 parameters, one core, both
+    timed in turn; a small constant is taken to be at most 5 in all, to be cleared by a tenth."""
     return Settings(T("engine and batch", "计算引擎与批量"), {
         f"{name}, batch {b}": ratio(*by_library(lab, name, b), rounds=lab.pick(15, 4))
         for name in ("Fathom", "PyTorch", "NumPy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,11 +11,11 @@ import numpy as np
 import fathom
 from fathom import nn
 from fathom.book import (
-    All, Axis, Check, Evidence, Figure, Lab, Line, Published, Question, Routes, Sample, Source, T,
+    All, Axis, Check, Evidence, Figure, Lab, Line, Published, Question, Routes, Source, T,
     at_least, at_most, equals, once, within,
 )  # fmt: skip
 from fathom.book.material.normed import few
-from fathom.book.material.speed import seconds
+from fathom.book.material.speed import Exponent, processor, rounds_of, seconds
 from fathom.book.statistics import slope
 from fathom.nn import functional as F
 from fathom.optim.newton import conjugate_gradient
@@ -283,22 +284,21 @@ def size_of_the_matrix(lab: Lab) -> Evidence:
     within(2.5, 3.5),
 )
 def cubic(lab: Lab) -> Evidence:
-    """Slope of log time over log N, dense inverses of N = 512 to 2048 by LAPACK, in rounds.
+    """Slope of log processor time over log N, dense inverses of N = 640 to 2560 by LAPACK, in rounds;
+    to clear the edges by what a tenth of the time at one end makes.
 
     An exponent printed as 3 is taken to half a unit of its digit, as every printed value. O(N^3)
     speaks of large N, so the sizes end where an inverse takes a second. Beside the time the slope
     of the counted multiplications of Gaussian elimination.
     """
-    sizes = lab.pick((512, 1024, 2048), (128, 256, 512))
+    sizes = lab.pick((640, 1280, 2560), (128, 256, 512))
     rng = lab.rng("matrices")
     matrices = [rng.standard_normal((n, n)) + n * np.eye(n) for n in sizes]
-    slopes = []
-    for _ in range(lab.pick(6, 3)):
-        times = [seconds(lambda m=m: np.linalg.inv(m), 2) for m in matrices]  # type: ignore[misc]
-        slopes.append(slope(np.log(sizes), np.log(times)))
+    inverses = {str(n): partial(np.linalg.inv, m) for n, m in zip(sizes, matrices, strict=True)}
+    times = np.array([*rounds_of(inverses, processor, lab.pick(5, 3), 1).values()]).T
     counted = [sum((n - k) * (n - k + 1) for k in range(1, n)) for n in sizes]
     return All({
-        "time": Sample(slopes),
+        "time": Exponent(np.array(sizes), times),
         "multiplications": Check(slope(np.log(sizes), np.log(counted)), equals(3.0, 0.05)),
     })  # fmt: skip
 

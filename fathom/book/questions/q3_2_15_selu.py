@@ -421,8 +421,9 @@ def times(lab: Lab) -> dict[str, Sample]:
     needs=("torch",),
 )  # fmt: skip
 def cheaper(lab: Lab) -> Evidence:
-    """Time of SELU over time of batch norm and ReLU, (256, 256) float32 and maps of 64 channels,
-    one thread: forward and backward when training, forward at inference (compiled in Fathom)."""
+    """Processor time of SELU over that of batch norm and ReLU, (256, 256) float32 and maps of 64 channels,
+    one thread: forward and backward when training, forward at inference (compiled in Fathom). A
+    setting must clear the edge by a tenth."""
     return Settings(T("engine and mode", "引擎与模式"), dict(times(lab)))
 
 

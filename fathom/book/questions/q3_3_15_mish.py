@@ -166,7 +166,7 @@ def cost(lab: Lab) -> Figure:
         [*bars, Level(T("ReLU", "ReLU"), y=1.0)],
         T(
             "Mish takes several times as long as ReLU and longer than SiLU in either engine. The "
-            "factor depends on the engine: in NumPy a slow selection makes even Leaky ReLU dear.",
-            "在两种引擎中 Mish 的时间都是 ReLU 的数倍，也比 SiLU 长。倍数取决于引擎：NumPy 中缓慢的选择运算连 Leaky ReLU 都变得昂贵。",
+            "factor depends on the engine, for it measures how cheap ReLU is there as well.",
+            "在两种引擎中 Mish 的时间都是 ReLU 的数倍，也比 SiLU 长。倍数取决于引擎，因为它也反映 ReLU 在那里有多便宜。",
         ),
     )
