@@ -1,7 +1,8 @@
 """The group of commands, what happens when they fail, and the exit codes.
 
 0: done. 2: the user can mend it (every `FathomError`, a wrong option). 1: a bug in Fathom.
-130: stopped with Ctrl-C outside of training.
+130: stopped with Ctrl-C outside of training. 4: `fathom doctor --strict` has found a fault; and the
+exit code of a script that it ran is its own.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from fathom.engine.errors import FathomError
 from fathom.version import __version__
 
 COMMANDS = (
-    "demo", "train", "lr-find", "evaluate", "predict", "summary", "datasets", "activations",
-    "book", "info",
+    "demo", "train", "doctor", "lr-find", "evaluate", "predict", "summary", "datasets",
+    "activations", "book", "info",
 )  # fmt: skip
 OK, BUG, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 

@@ -28,7 +28,7 @@ from fathom.train.learning_curve import Overfit, overfit_batch
 from fathom.train.report import Outcome, write_report
 
 Tell = Callable[[str], None]
-RESULTS = ("history.csv", "result.json", "report.html")
+RESULTS = ("history.csv", "result.json", "report.html", "doctor.html")
 SMALL_STEP = 5e7  # floating-point operations of a matrix product that one thread does best
 
 

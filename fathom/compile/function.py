@@ -13,7 +13,7 @@ import itertools
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,10 +25,12 @@ from fathom.compile.blanks import Blanks
 from fathom.compile.guards import GONE, MISS, Captured, put
 from fathom.compile.passes import optimize
 from fathom.compile.plan import Plan, Value
+from fathom.compile.scalar import ScalarBook
 from fathom.compile.trace import Tracer
 from fathom.compile.traced import Traced, TraceError
 from fathom.compile.trees import Place, flatten, holds_stand_ins, outputs, rebuild, stand_in
 from fathom.engine.errors import ArgumentError, FathomWarning
+from fathom.engine.hearing import HEARERS, hearers
 from fathom.engine.modes import MODE
 from fathom.engine.tensor import Removable, Tensor, mark_written, user_site
 
@@ -90,6 +92,7 @@ class Compiled:
         self.observed: dict[Any, Any] = {}  # by what is watched: the variant that puts it out
         self._entries: dict[Any, list[Entry]] = {}
         self._quick: Any = None  # the plan that ran last, with all its tests: native.call
+        self._told = False  # whether hearers know of the call under way
         functools.update_wrapper(self, function, updated=())
 
     @property
@@ -105,6 +108,8 @@ class Compiled:
         return runs_native(self.backend)
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
+        if HEARERS and not self._told:
+            return self._heard(args, keywords)
         if self._quick is not None and not keywords:
             found = self._quick(args)
             if found is not MISS:
@@ -125,6 +130,33 @@ class Compiled:
                     self._quick = entry.quick(key)
                     return entry.run(leaves)
         return self._first(key, leaves, args, keywords)
+
+    def _heard(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """A call of which others hear."""
+        for hearer in hearers():
+            hearer.on_call(self, args, keywords)
+        self._told = True
+        try:
+            result = self(*args, **keywords)
+        finally:
+            self._told = False
+        for hearer in hearers():
+            hearer.on_call_end(self, args, result)
+        return result
+
+    def reached(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Captured:
+        """The modules, tensors and values that a call can reach."""
+        return Captured(self.eager, (args, keywords), ScalarBook())
+
+    def rehearse(
+        self, reached: Captured, args: tuple[Any, ...], keywords: dict[str, Any],
+        more: Iterable[Tensor] = (), keep: Iterable[Any] = (),
+    ) -> None:  # fmt: skip
+        """A call as it reads, for those who hear; afterwards all is as before (see `rehearse`)."""
+        from fathom.compile.rehearse import rehearsal
+
+        with rehearsal(reached, more, keep):
+            self.eager(*args, **keywords)
 
     def _unwatched(self, entry: Entry) -> bool:
         """Whether no hook is there that a plan would pass by."""

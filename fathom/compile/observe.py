@@ -69,10 +69,12 @@ class Hooks:
 
 
 def on_modules(modules: Iterable[Any]) -> Iterator[Any]:
-    """The hooks on modules."""
+    """The hooks on modules that plans must heed; one that is `passive` need not see each call."""
     for module in modules:
         for kind in ON_MODULES:
-            yield from getattr(module, kind)
+            hooks = getattr(module, kind)
+            if hooks:
+                yield from [hook for hook in hooks if not hasattr(hook, "passive")]
 
 
 def on_function(function: Callable[..., Any], args: Any, keywords: Any) -> list[Any]:

@@ -1,4 +1,9 @@
-"""Looking into a model: records, and probes that return measured numbers.
+"""What is wrong with a training run, and a look into its model: findings, records, probes.
+
+`watch` follows any training loop, Fathom's or PyTorch's, and names what is wrong with it, where and
+since when; `examine` looks before training; `Doctor` is the callback of `fit`,
+`lightning_callback` and `trainer_callback` those of others; `treat` tries a fix on copies.
+docs/doctor.md tells more.
 
 `record` watches every module's output and the gradient that comes back to it. Probes stand on it;
 each takes a model and data, leaves both as they were, and returns a frozen result that prints as
@@ -30,6 +35,7 @@ of every hundredth step, say.
 """
 
 from fathom.doctor.batch import BatchEffects, batch_effects
+from fathom.doctor.callback import Doctor
 from fathom.doctor.centring import (
     Centring,
     NormOrder,
@@ -49,13 +55,17 @@ from fathom.doctor.drift import (
     covariate_drift,
     gradient_predictiveness,
 )
+from fathom.doctor.examining import Examination, examine
+from fathom.doctor.finding import Edit, Evidence, Finding, Fix
 from fathom.doctor.flow import GradientFlow, gradient_flow
+from fathom.doctor.integrations import lightning_callback, trainer_callback
 from fathom.doctor.recorder import Recorder
 from fathom.doctor.recording import Record, Seen, record
 from fathom.doctor.running import untouched
 from fathom.doctor.shift import ShiftResponse, shift_response
 from fathom.doctor.table import Result
 from fathom.doctor.tokens import RankCollapse, rank_collapse
+from fathom.doctor.treatment import Trial, treat
 from fathom.doctor.units import (
     DeadUnits,
     DuplicateUnits,
@@ -65,13 +75,21 @@ from fathom.doctor.units import (
     saturation,
     slope,
 )
+from fathom.doctor.watching import Watch, watch
+from fathom.doctor.weights import examine_weights
 
 __all__ = [
     "BatchEffects",
     "Centring",
     "CovariateDrift",
     "DeadUnits",
+    "Doctor",
     "DuplicateUnits",
+    "Edit",
+    "Evidence",
+    "Examination",
+    "Finding",
+    "Fix",
     "GradientFlow",
     "NormOrder",
     "PathRatio",
@@ -84,14 +102,19 @@ __all__ = [
     "Seen",
     "ShiftResponse",
     "SignAgreement",
+    "Trial",
+    "Watch",
     "batch_effects",
     "bn_order",
     "condition",
     "covariate_drift",
     "dead_units",
     "duplicate_units",
+    "examine",
+    "examine_weights",
     "gradient_flow",
     "gradient_predictiveness",
+    "lightning_callback",
     "next_layer_mean",
     "path_ratio",
     "rank_collapse",
@@ -101,6 +124,9 @@ __all__ = [
     "sign_agreement",
     "sign_agreement_of",
     "slope",
+    "trainer_callback",
+    "treat",
     "untouched",
+    "watch",
     "zero_centring",
 ]

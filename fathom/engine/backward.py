@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import DtypeError, GraphError, GraphFreedError, ShapeError
+from fathom.engine.hearing import hearers
 from fathom.engine.levels import taped
 from fathom.engine.modes import is_grad_enabled, set_grad_enabled
 from fathom.engine.tape import (
@@ -345,10 +346,14 @@ def backward(
     """
     retain = create_graph if retain_graph is None else retain_graph
     outputs, cotangents = _roots(tensors, grad_tensors)
+    for hearer in hearers():
+        hearer.on_backward(outputs)
     if inputs is None:
         state = sweep(outputs, cotangents, retain, create_graph)
         for leaf, total in state.leaves.values():
             accumulate(leaf, *total)
+        for hearer in hearers():
+            hearer.on_backward_end(state.leaves)
         return
     wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     if not wanted:
@@ -357,6 +362,8 @@ def backward(
     for tensor, gradient in zip(wanted, state.found, strict=True):
         if gradient is not None:
             accumulate(tensor, gradient, gradient.__class__ is np.ndarray)
+    for hearer in hearers():
+        hearer.on_backward_end({id(tensor): tensor for tensor in wanted})
 
 
 def _roots(outputs: Any, cotangents: Any) -> tuple[list[Tensor], list[Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, AxisError, DtypeError, ShapeError
+from fathom.engine.hearing import loss_heard
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.ops.checks import by_value, floats, raw
 from fathom.ops.create import as_tensor
@@ -19,6 +20,7 @@ from fathom.ops.shape import concatenate, stack
 NEVER = -1e30  # the logarithm of a probability of 0, whose differences are still numbers
 
 
+@loss_heard
 def ctc_loss(
     log_probs: TensorLike,
     targets: TensorLike,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, ShapeError
+from fathom.engine.hearing import loss_heard
 from fathom.engine.primitive import TABLE, apply
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.ops.arguments import number, whole
@@ -57,6 +58,7 @@ __all__ = [
 # -- regression ----------------------------------------------------------------------------------
 
 
+@loss_heard
 def log_cosh_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> Tensor:
     """log cosh(input - target): d^2/2 near 0, |d| - log 2 far off, smooth between.
 
@@ -80,6 +82,7 @@ def quantiles(owner: str, q: Any) -> Any:
     return shares
 
 
+@loss_heard
 def quantile_loss(
     input: TensorLike, target: TensorLike, q: float | Sequence[float] = 0.5, reduction: str = "mean"
 ) -> Tensor:
@@ -126,6 +129,7 @@ def _check_signs(values: Any, name: str) -> Any:
     return values
 
 
+@loss_heard
 def hinge_loss(
     input: TensorLike, target: TensorLike, margin: float = 1.0, reduction: str = "mean"
 ) -> Tensor:
@@ -143,6 +147,7 @@ def hinge_loss(
     return finish("hinge_loss", clip(margin - x * y, min=0.0), reduction)
 
 
+@loss_heard
 def squared_hinge_loss(
     input: TensorLike, target: TensorLike, margin: float = 1.0, reduction: str = "mean"
 ) -> Tensor:
@@ -156,6 +161,7 @@ def squared_hinge_loss(
 # -- hard examples -------------------------------------------------------------------------------
 
 
+@loss_heard
 def focal_loss(
     input: TensorLike,
     target: TensorLike,
@@ -204,6 +210,7 @@ def _shared(name: str, loss: Any, share: Any, reduction: str) -> Any:
     return finish(name, loss * share, reduction)
 
 
+@loss_heard
 def sigmoid_focal_loss(
     input: TensorLike,
     target: TensorLike,
@@ -231,6 +238,7 @@ def sigmoid_focal_loss(
 # -- similarity ----------------------------------------------------------------------------------
 
 
+@loss_heard
 def contrastive_loss(
     input1: TensorLike,
     input2: TensorLike,
@@ -253,6 +261,7 @@ def contrastive_loss(
     return finish("contrastive_loss", where(equal(y, 1), square(d), apart), reduction)
 
 
+@loss_heard
 def info_nce_loss(
     query: TensorLike,
     positive: TensorLike,
@@ -284,6 +293,7 @@ def info_nce_loss(
     return cross_entropy(logits, np.zeros(a.shape[0], np.int64), reduction=reduction)
 
 
+@loss_heard
 def distillation_loss(
     student: TensorLike,
     teacher: TensorLike,
@@ -362,6 +372,7 @@ def box_iou(boxes1: TensorLike, boxes2: TensorLike) -> Tensor:
     return _iou("box_iou", a.reshape(-1, 1, 4), b.reshape(1, -1, 4), 0.0)[0]
 
 
+@loss_heard
 def iou_loss(
     boxes1: TensorLike, boxes2: TensorLike, reduction: str = "mean", eps: float = 1e-7
 ) -> Tensor:
@@ -370,6 +381,7 @@ def iou_loss(
     return finish("iou_loss", 1.0 - iou, reduction)
 
 
+@loss_heard
 def generalized_box_iou_loss(
     boxes1: TensorLike, boxes2: TensorLike, reduction: str = "mean", eps: float = 1e-7
 ) -> Tensor:
@@ -385,6 +397,7 @@ def generalized_box_iou_loss(
     return finish("generalized_box_iou_loss", 1.0 - giou, reduction)
 
 
+@loss_heard
 def distance_iou_loss(
     boxes1: TensorLike, boxes2: TensorLike, reduction: str = "mean", eps: float = 1e-7
 ) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fathom.engine.batching import spread
 from fathom.engine.errors import ArgumentError, AxisError, DtypeError, ShapeError, suggest
+from fathom.engine.hearing import loss_heard
 from fathom.engine.modes import tracing
 from fathom.engine.primitive import Extra, apply, general
 from fathom.engine.tensor import Tensor, TensorLike, to_array
@@ -160,6 +161,7 @@ def check_labels(labels: Any, classes: int, ignore_index: int) -> Any:
     return labels.astype(np.int64, copy=False)
 
 
+@loss_heard
 def cross_entropy(
     input: TensorLike,
     target: TensorLike,

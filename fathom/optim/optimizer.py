@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, DivergedError
+from fathom.engine.hearing import step_heard
 from fathom.engine.modes import enable_grad, tracing
 from fathom.engine.tensor import Array, Tensor, mark_written
 
@@ -86,6 +87,11 @@ class Optimizer:
     needs_closure: ClassVar[bool] = False  # whether `step` must evaluate the loss itself
     wants_graph: ClassVar[bool] = False  # whether its closure leaves the backward pass to it
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "step" in vars(cls):  # one of its own
+            cls.step = step_heard(vars(cls)["step"])  # type: ignore[method-assign]
+
     def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
         if isinstance(params, Tensor):
             raise ArgumentError("an optimizer takes a list of parameters; received one tensor")
@@ -153,6 +159,7 @@ class Optimizer:
         """The state arrays that the options of a group ask for."""
         return self.slots
 
+    @step_heard
     def step(self, closure: Closure | None = None) -> Any:
         """Change every parameter that has a gradient.
 

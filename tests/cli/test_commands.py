@@ -103,6 +103,8 @@ def test_demo(run, tmp_path):
     assert sum(line.startswith("epoch ") for line in result.stderr.splitlines()) == 30
     page = (tmp_path / "demo" / "report.html").read_text()
     assert "What the first layer looks for" in page and "Where it was wrong" in page
+    (found,) = (f for f in told["doctor"]["findings"] if f["severity"] != "advice")
+    assert found["kind"] == "softmax_before_cross_entropy" and found["trial"]["helped"] is True
     said = run("predict", tmp_path / "demo", "digits", "--rows", "0:3").stdout
     assert [line.split(",")[1] for line in said.splitlines()[1:]] == ["0", "1", "2"]
 
@@ -111,3 +113,5 @@ def test_demo_in_words(run, tmp_path):
     text = run("demo", "--out", tmp_path / "demo", "--epochs", 2).stdout
     assert "predicts the same, bit for bit" in text and "report.html" in text
     assert "taken for a" in text
+    assert "error: softmax_before_cross_entropy" in text and "tried: proven: score 0." in text
+    assert (tmp_path / "demo" / "doctor.html").exists()

@@ -13,8 +13,10 @@ from fathom.cli.options import Command, json_option, option
 
 if TYPE_CHECKING:
     from fathom.cli.training import Run
+    from fathom.doctor import Watch
 
 CLAIMS = ("CS.7-02", "C2.1.8-06", "C2.1.8-03")  # about what was just trained: dropout, biases
+SICK = "Linear(64, 64), ReLU, Linear(64, 10), Softmax; CrossEntropyLoss; SGD(lr=0.1)"
 
 
 @click.command(
@@ -45,7 +47,8 @@ def command(out: Path, epochs: int, seed: int, open_it: bool, as_json: bool) -> 
     """Train a network on 1,797 handwritten digits, in seconds and without a download.
 
     Then test it on rows it has not seen, save it, load it again, check that the loaded network
-    predicts the same to the last bit, write a report, and check three claims of the book.
+    predicts the same to the last bit, write a report, and check three claims of the book. At the
+    end, a network that does not train: what the doctor finds, and the cure, tried.
     """
     from fathom.cli import live, show, training
     from fathom.cli.settings import Settings
@@ -60,13 +63,16 @@ def command(out: Path, epochs: int, seed: int, open_it: bool, as_json: bool) -> 
     )  # fmt: skip
     same = _same_after_reload(run, out)
     checked = _check_claims()
-    result = {**run.result, "reloaded_predicts_the_same": same, "claims": checked}
+    seen = _sick(run, out, seed)
+    result = {**run.result, "reloaded_predicts_the_same": same, "claims": checked,
+              "doctor": seen.to_dict()}  # fmt: skip
     if as_json:
         console.print_json(result)
     else:
         console.show(*show.scores(run.result["scores"], run.outcome.part))
         _tell(run, out)
         _tell_claims(checked)
+        _tell_findings(seen, out)
     if open_it:
         click.launch(str(out / "report.html"))
 
@@ -115,6 +121,39 @@ def _tell_claims(checked: list[dict[str, Any]]) -> None:
         if entry["correction"]:
             console.show(f"{'':13}{entry['correction']['en']}")
     console.show(f"why     fathom book verify {CLAIMS[-1]}   (all of them: fathom book list)")
+
+
+def _sick(run: Run, out: Path, seed: int) -> Watch:
+    """A network that does not get far on the same rows, watched, and the fix, tried."""
+    import fathom
+    from fathom import doctor, nn, optim
+
+    rows = run.prepared.train
+    with fathom.seed(seed):
+        model = nn.Sequential(
+            nn.Linear(rows.x.shape[1], 64), nn.ReLU(), nn.Linear(64, 10), nn.Softmax(1)
+        )
+    seen = doctor.Doctor(quiet=True)
+    model.fit(rows.x, rows.y, loss=nn.CrossEntropyLoss(), epochs=5, batch_size=64, seed=seed,
+              optimizer=optim.SGD(model.parameters(), lr=0.1), callbacks=[seen],
+              verbose=False)  # fmt: skip
+    if seen.watch is None:
+        raise RuntimeError("the run has not begun")
+    seen.treat(0, seconds=4.0)
+    seen.watch.save(out / "doctor.html")
+    return seen.watch
+
+
+def _tell_findings(seen: Watch, out: Path) -> None:
+    from fathom.cli import diagnosis
+    from fathom.doctor.report.plain import as_lines
+
+    console.show("", "a network that does not train, and the doctor:", f"  {SICK}")
+    diagnosis.show(as_lines(seen))
+    console.show(
+        f"report  {out / 'doctor.html'}",
+        "next    fathom doctor train.py   (a script of yours, PyTorch's or Fathom's, as it is)",
+    )
 
 
 def _draw(outcome: Any, row: int, words: str) -> None:

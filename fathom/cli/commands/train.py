@@ -40,6 +40,7 @@ TRIAL = "Trial runs"
         "fathom train diabetes --loss huber:delta=0.5 --penalty l1 --init auto --monitor val_r2",
         "fathom train digits --transform mixup --activation swiglu --overfit-batch",
         "fathom train digits --out runs/digits --epochs 120 --resume",
+        "fathom train moons --lr 5 --doctor",
     ),
 )
 @click.argument("data", required=False)
@@ -71,6 +72,12 @@ TRIAL = "Trial runs"
 )
 @option("--report/--no-report", group=OUTPUT, default=True, help="Write report.html.")
 @option(
+    "--doctor",
+    group=OUTPUT,
+    is_flag=True,
+    help="Watch the training, say what is wrong with it (or nothing), and write doctor.html.",
+)
+@option(
     "--save-spec",
     group=OUTPUT,
     type=click.Path(path_type=Path),
@@ -86,6 +93,7 @@ def command(
     out: Path | None,
     resume: bool,
     report: bool,
+    doctor: bool,
     save_spec: Path | None,
     quiet: bool,
     as_json: bool,
@@ -109,14 +117,15 @@ def command(
     options: --loss huber:delta=0.5, or loss = {name = "huber", delta = 0.5} in a file.
 
     The folder then holds model/ (for evaluate, predict and fathom.load), last/ (for --resume),
-    history.csv, result.json and report.html.
+    history.csv, result.json, report.html and, with --doctor, doctor.html.
     """
-    from fathom.cli import live, show, specs, training
+    from fathom.cli import diagnosis, live, show, specs, training
     from fathom.cli.settings import Settings
 
     specs.claim(save_spec)
     values, said = specs.gather(ctx, values, ctx.command.params)
     out, report = values.pop("out", out), values.pop("report", report)
+    doctor = values.pop("doctor", doctor)
     fast_dev_run = values.pop("fast_dev_run", fast_dev_run)
     overfit_batch = values.pop("overfit_batch", overfit_batch)
     settings = Settings(**values)
@@ -125,23 +134,24 @@ def command(
     if overfit_batch:
         _overfit(settings, as_json)
         return
-    run = training.train(
-        settings,
-        folder,
-        views=live.view(file, quiet),
-        tell=(lambda line: None) if quiet else (lambda line: console.show(line, file=file)),
-        resume=resume,
-        given=said & set(values),
-        report=report,
-        fast_dev_run=fast_dev_run,
-    )
-    if save_spec is not None:
-        specs.write(save_spec, run.settings)
-    if as_json:
-        console.print_json(run.result)
-        return
-    console.show(*show.scores(run.result["scores"], run.outcome.part))
-    console.show(_ending(run.result), *_files(run.result["files"], folder))
+    with diagnosis.attending(doctor, folder / "doctor.html", sys.stderr) as seen:
+        run = training.train(
+            settings,
+            folder,
+            views=[*seen, *live.view(file, quiet)],
+            tell=(lambda line: None) if quiet else (lambda line: console.show(line, file=file)),
+            resume=resume,
+            given=said & set(values),
+            report=report,
+            fast_dev_run=fast_dev_run,
+        )
+        if save_spec is not None:
+            specs.write(save_spec, run.settings)
+        if as_json:
+            console.print_json(run.result | diagnosis.as_result(seen))
+            return
+        console.show(*show.scores(run.result["scores"], run.outcome.part))
+        console.show(_ending(run.result), *_files(run.result["files"], folder))
 
 
 def _overfit(settings: Settings, as_json: bool) -> None:

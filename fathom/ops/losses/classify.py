@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, ShapeError, mark_axes
+from fathom.engine.hearing import loss_heard
 from fathom.engine.primitive import elementwise
 from fathom.engine.tensor import Tensor, TensorLike
 from fathom.ops.arguments import number, whole
@@ -94,6 +95,7 @@ def _rescaled(name: str, loss: Any, weight: Any) -> Any:
     return loss * w
 
 
+@loss_heard
 def binary_cross_entropy(
     input: TensorLike, target: TensorLike, weight: TensorLike | None = None, reduction: str = "mean"
 ) -> Tensor:
@@ -121,6 +123,7 @@ def _check_probabilities(values: Any) -> Any:
     return values
 
 
+@loss_heard
 def binary_cross_entropy_with_logits(
     input: TensorLike,
     target: TensorLike,
@@ -146,6 +149,7 @@ def binary_cross_entropy_with_logits(
     return finish(name, _rescaled(name, loss, weight), reduction)
 
 
+@loss_heard
 def soft_margin_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> Tensor:
     """log(1 + exp(-target * input)) for targets -1 and 1."""
     x, y = pair("soft_margin_loss", input, target)
@@ -172,6 +176,7 @@ def labels_of(name: str, target: Any, expected: tuple[int, ...], classes: int, i
     return y if isinstance(y, Tensor) and y.level else checked
 
 
+@loss_heard
 def nll_loss(
     input: TensorLike,
     target: TensorLike,
@@ -225,6 +230,7 @@ def _rows(name: str, input: Any) -> tuple[Any, bool]:
     return (x, False) if x.ndim == 2 else (reshape(x, (1, -1)), True)
 
 
+@loss_heard
 def multi_margin_loss(
     input: TensorLike,
     target: TensorLike,
@@ -254,6 +260,7 @@ def multi_margin_loss(
     return finish(name, reshape(loss, ()) if single else loss, reduction)
 
 
+@loss_heard
 def multilabel_margin_loss(
     input: TensorLike, target: TensorLike, reduction: str = "mean"
 ) -> Tensor:
@@ -279,6 +286,7 @@ def multilabel_margin_loss(
     return finish(name, reshape(loss, ()) if single else loss, reduction)
 
 
+@loss_heard
 def multilabel_soft_margin_loss(
     input: TensorLike, target: TensorLike, weight: TensorLike | None = None, reduction: str = "mean"
 ) -> Tensor:

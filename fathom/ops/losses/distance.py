@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fathom.engine.errors import ShapeError
+from fathom.engine.hearing import loss_heard
 from fathom.engine.modes import tracing
 from fathom.engine.primitive import TABLE, apply
 from fathom.engine.tensor import Tensor, TensorLike
@@ -87,6 +88,7 @@ def pairwise_distance(
     return vector_norm(difference, p, -1, keepdim)
 
 
+@loss_heard
 def hinge_embedding_loss(
     input: TensorLike, target: TensorLike, margin: float = 1.0, reduction: str = "mean"
 ) -> Tensor:
@@ -98,6 +100,7 @@ def hinge_embedding_loss(
     return finish("hinge_embedding_loss", loss, reduction)
 
 
+@loss_heard
 def margin_ranking_loss(
     input1: TensorLike,
     input2: TensorLike,
@@ -114,6 +117,7 @@ def margin_ranking_loss(
     return finish("margin_ranking_loss", loss, reduction)
 
 
+@loss_heard
 def cosine_embedding_loss(
     input1: TensorLike,
     input2: TensorLike,
@@ -139,6 +143,7 @@ def cosine_embedding_loss(
     return finish(name, loss, reduction)
 
 
+@loss_heard
 def triplet_margin_loss(
     anchor: TensorLike,
     positive: TensorLike,
@@ -164,6 +169,7 @@ def triplet_margin_loss(
     )  # fmt: skip
 
 
+@loss_heard
 def triplet_margin_with_distance_loss(
     anchor: TensorLike,
     positive: TensorLike,

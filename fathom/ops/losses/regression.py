@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fathom.engine.errors import ArgumentError, ShapeError
+from fathom.engine.hearing import loss_heard
 from fathom.engine.modes import tracing
 from fathom.engine.primitive import apply, elementwise
 from fathom.engine.tensor import Tensor, TensorLike
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 
+@loss_heard
 def mse_loss(
     input: TensorLike, target: TensorLike, reduction: str = "mean", weight: TensorLike | None = None
 ) -> Tensor:
@@ -42,6 +44,7 @@ def mse_loss(
     return weighted("mse_loss", square(sub(x, y)), weight, reduction)
 
 
+@loss_heard
 def l1_loss(
     input: TensorLike, target: TensorLike, reduction: str = "mean", weight: TensorLike | None = None
 ) -> Tensor:
@@ -55,6 +58,7 @@ def l1_loss(
     return weighted("l1_loss", abs_(sub(x, y)), weight, reduction)
 
 
+@loss_heard
 def smooth_l1_loss(
     input: TensorLike, target: TensorLike, reduction: str = "mean", beta: float = 1.0
 ) -> Tensor:
@@ -69,6 +73,7 @@ def smooth_l1_loss(
     return finish("smooth_l1_loss", loss, reduction)
 
 
+@loss_heard
 def huber_loss(
     input: TensorLike,
     target: TensorLike,
@@ -91,6 +96,7 @@ def huber_loss(
     return finish("huber_loss", loss, reduction)
 
 
+@loss_heard
 def poisson_nll_loss(
     input: TensorLike,
     target: TensorLike,
@@ -135,6 +141,7 @@ def _variance(x: Any, var: Any) -> Any:
     )
 
 
+@loss_heard
 def gaussian_nll_loss(
     input: TensorLike,
     target: TensorLike,
@@ -185,6 +192,7 @@ def x_log_x(x: TensorLike) -> Tensor:
     """x * log(x), 0 at 0."""
 
 
+@loss_heard
 def kl_div(
     input: TensorLike, target: TensorLike, reduction: str = "mean", log_target: bool = False
 ) -> Tensor:

@@ -1,0 +1,257 @@
+"""A copy of a Fathom run that can be edited and trained: the twin in a trial of a fix."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from fathom import nn, optim
+from fathom.doctor.adapters.edits import Batch
+from fathom.doctor.adapters.fathom_edits import FathomEdits
+from fathom.doctor.adapters.fathom_rewrite import Rewrite
+from fathom.doctor.adapters.scoring import CLASSIFYING, Pair
+from fathom.doctor.finding import Edit
+from fathom.engine import random
+from fathom.engine.errors import ArgumentError, FathomError
+from fathom.engine.modes import enable_grad, no_grad
+from fathom.engine.tensor import Tensor
+from fathom.nn import functional as F
+from fathom.nn import objectives
+from fathom.nn.utils import clip_grad_norm_
+
+FAILURES = (FathomError, ValueError, TypeError, LookupError, AttributeError)
+
+
+class FathomPatient(FathomEdits):
+    """See `adapter.Patient`. It trains on the batches that were kept, in an order drawn anew.
+
+    Nothing of the run is touched: the model, its buffers and the optimizer are copied, hooks of
+    the user's are left out of the copy, and random numbers come from streams of its own.
+    """
+
+    def __init__(self, adapter: Any, seed: int, fresh: bool) -> None:
+        if not adapter.batches:
+            raise ArgumentError(
+                "no batch was kept: the loss's input and target were not seen together"
+            )
+        if adapter.between is None:
+            raise ArgumentError("what the loop does between the model's output and the loss "
+                                "could not be told")  # fmt: skip
+        call, usage = adapter.case.loss, adapter.case.usage
+        self.seed, self.clip, self.done = seed, 0.0, 0
+        self.between = adapter.between
+        self.model = _copied(adapter.model)
+        self._begin(adapter, fresh)
+        self.function = call.function if call is not None else "mse_loss"
+        self.options = dict(call.options) if call is not None else {}
+        self.batches = list(adapter.batches)
+        self.zeroes = not usage.stale_steps
+        self.clears_early = bool(usage.empty_steps)
+        self.training = not usage.eval_steps
+        self.noisy = bool(usage.noisy_evaluations)
+        self.steps_taken = bool(usage.steps) or not usage.backwards
+        self.last = call.layer if call is not None else ""
+        self.rewrite = Rewrite(self.model, self.last)
+        self.random = random.Random(seed)
+        self.optimizer = None
+        self._copy_optimizer(adapter)
+        self.rates = [(s.number, s.lr) for s in adapter.case.steps if math.isfinite(s.lr)]
+        if not adapter.case.scheduled:
+            self.rates = []
+        self._order = np.random.default_rng(seed)
+        self._waiting: list[int] = []
+
+    def _begin(self, adapter: Any, fresh: bool) -> None:
+        """The weights a run began with."""
+        if fresh and adapter.start:
+            self.model.load_state_dict(adapter.start)
+        self.model.zero_grad()
+        if not all(np.isfinite(p.value()).all() for p in self.model.parameters()):
+            raise ArgumentError("the model is too large to keep the weights it began with, and "
+                                "those it has now are not finite")  # fmt: skip
+
+    def _copy_optimizer(self, adapter: Any) -> None:
+        """The same kind with the same options over the copy's parameters, its state empty."""
+        old = adapter.optimizer
+        while isinstance(getattr(old, "optimizer", None), optim.Optimizer):
+            old = old.optimizer  # SAM, Lookahead: what is inside of them
+        if old is None or not hasattr(old, "param_groups"):
+            return
+        self.kind = type(old)
+        own = dict(self.model.named_parameters())
+        names = {id(p): n for n, p in adapter.model.named_parameters()}
+        groups = [{**g, "params": [own[names[id(p)]] for p in g["params"] if id(p) in names]}
+                  for g in old.param_groups]  # fmt: skip
+        groups = [g for g in groups if g["params"]]
+        if not groups:  # of another model: its steps change nothing here
+            stranger = nn.Parameter(np.zeros(1, np.float32))
+            groups = [{**old.param_groups[0], "params": [stranger]}]
+        self._remade(groups)
+
+    def apply(self, edit: Edit) -> None:
+        with self._quietly():
+            super().apply(edit)
+
+    # -- training -----------------------------------------------------------------------------
+
+    def train(self, steps: int) -> list[float]:
+        curve = []
+        self.model.train(self.training)
+        with self._quietly():
+            for _ in range(steps):
+                if not self._waiting:
+                    self._waiting = self._order.permutation(len(self.batches)).tolist()
+                curve.append(self._train_step(*self.batches[self._waiting.pop()]))
+        return curve
+
+    def _train_step(self, inputs: tuple[Any, ...], target: Any) -> float:
+        groups = self._groups()
+        if self.rates:
+            numbers, rates = zip(*self.rates, strict=True)
+            now = rates[0] if self.constant_rate else np.interp(self.done, numbers, rates)
+            top = max(float(g["lr"]) for g in groups) or 1.0
+            for group in groups:
+                group["lr"] *= float(now) * self.scale / top
+        if self.zeroes:
+            self.optimizer.zero_grad()
+        loss = self._backward(inputs, target)
+        if self.clears_early:
+            self.optimizer.zero_grad()
+        if self.clip:
+            clip_grad_norm_(self.model.parameters(), self.clip)
+        if self.steps_taken and self.optimizer.needs_closure:
+            self.optimizer.step(lambda: self._again(inputs, target))
+        elif self.steps_taken:
+            self.optimizer.step()
+        self.done += 1
+        return float(loss.value())
+
+    def _backward(self, inputs: tuple[Any, ...], target: Any) -> Tensor:
+        loss = self._loss(self.forward(inputs), target)
+        if loss.requires_grad:
+            loss.backward()
+        return loss
+
+    def _again(self, inputs: tuple[Any, ...], target: Any) -> Tensor:
+        self.optimizer.zero_grad()
+        if self.optimizer.wants_graph:
+            return self._loss(self.forward(inputs), target)
+        return self._backward(inputs, target)
+
+    def losses_at(self, rates: Sequence[float], batch: int = 0) -> list[float]:
+        found = []
+        self.model.train(self.training)
+        self.rates = []
+        with self._quietly():
+            for rate in rates:
+                for group in self._groups():
+                    group["lr"] = rate
+                found.append(self._train_step(*self.batches[batch]))
+        return found
+
+    def _loss(self, output: Any, target: Any) -> Tensor:
+        output, target = self._changed(output, target)
+        function = getattr(F, self.function, None) or getattr(objectives, self.function, None)
+        if function is None:
+            raise ArgumentError(f"no loss {self.function!r} to train a copy with")
+        loss: Tensor = function(output, target, **self.options)
+        return loss.mean() if loss.ndim else loss
+
+    def _changed(self, output: Any, target: Any) -> tuple[Any, Any]:
+        """Output and target after the edits."""
+        if self.output_change is not None:
+            output = self.output_change(output)
+        if self.target_change is not None:
+            target = self.target_change(target)
+        if self.squeezes and output.shape != target.shape and output.size == target.size:
+            target = target.reshape(output.shape)
+        if self.function in CLASSIFYING and target.shape != output.shape:
+            target = target.astype(np.int64)
+        elif self.function not in CLASSIFYING and target.dtype != output.dtype:
+            target = target.astype(output.dtype)
+        return output, target
+
+    # -- measuring ----------------------------------------------------------------------------
+
+    def forward(self, inputs: tuple[Any, ...]) -> Any:
+        """What the loss is given for these inputs."""
+        with self.rewrite():
+            output = self.model(*inputs)
+        return self.between(output, not self.plain_output)
+
+    def answers(self, batches: Sequence[Batch]) -> list[Pair]:
+        found = []
+        with self._at_rest():
+            if self.noisy:
+                self.model.train()
+            for inputs, target in batches:
+                output, known = self._changed(self.forward(inputs), target)
+                found.append((output.value().copy(), known.value()))
+        return found
+
+    def mean_loss(self, held: bool = False) -> float:
+        """The loss itself, in eval mode, over a few batches; nan where there are none."""
+        with self._at_rest():
+            losses = [float(self._loss(self.forward(x), t).value())
+                      for x, t in self._few(self.held if held else self.batches)]  # fmt: skip
+        return float(np.mean(losses)) if losses else math.nan
+
+    def output(self, change: Callable[[Any], Any] | None = None, batch: int = 0) -> Any:
+        inputs, _ = self.batches[batch]
+        if change is not None:
+            inputs = tuple(
+                Tensor(np.asarray(change(x.value().copy())).astype(x.dtype))
+                if isinstance(x, Tensor) else x for x in inputs
+            )  # fmt: skip
+        with self._at_rest():
+            return self.forward(inputs).value().copy()
+
+    @contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        modes = [(m, m.training) for m in self.model.modules()]
+        self.model.eval()
+        try:
+            with self._quietly(), no_grad():
+                yield
+        finally:
+            for module, mode in modes:
+                object.__setattr__(module, "training", mode)
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Random numbers of its own; what fails in the copy says so."""
+        with random.use(self.random), enable_grad(), np.errstate(all="ignore"):
+            try:
+                yield
+            except ArgumentError:
+                raise
+            except FAILURES as error:
+                text = str(error).partition("\n")[0][:160]
+                raise ArgumentError(f"the copy fails: {type(error).__name__}: {text}") from error
+
+
+def _copied(model: Any) -> Any:
+    """A copy without hooks of the user's, and without what is left over of a forward pass."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = Tensor(value.value().copy())
+    try:
+        made = copy.deepcopy(model, memo)
+    except Exception as error:
+        raise ArgumentError(f"the model cannot be copied: {error}") from None
+    for module in made.modules():
+        for hooks in (module._pre_hooks, module._hooks, module._backward_hooks):
+            hooks[:] = [
+                h for h in hooks if str(getattr(h, "__module__", "")).startswith("fathom.nn")
+            ]
+    return made
+
+
+__all__ = ["FathomPatient"]

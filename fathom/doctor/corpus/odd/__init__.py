@@ -1,0 +1,1 @@
+"""Odd but healthy programs, by what is odd about them."""

@@ -1,0 +1,17 @@
+"""What the doctor can find: `RULES`, by name. One file for each part of a run they look at."""
+
+from fathom.doctor.rules import (  # noqa: F401 - they declare rules
+    loop,
+    outcome,
+    output,
+    probes,
+    setup,
+    signals,
+    structure,
+    targets,
+    trained,
+    training,
+)
+from fathom.doctor.rules.rule import KINDS, RULES, Hit, Rule, rule, run
+
+__all__ = ["KINDS", "RULES", "Hit", "Rule", "rule", "run"]
