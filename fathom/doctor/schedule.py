@@ -7,7 +7,7 @@ import time
 from fathom.engine.errors import ArgumentError
 
 EARLY_SHARE = 0.1  # of the first `EARLY_SECONDS` that watching may take beyond its budget
-EARLY_SECONDS = 0.125
+EARLY_SECONDS = 0.1
 SMALL = 0.003  # seconds that one of the first samples may cost whatever a step costs
 clock = time.thread_time  # what watching costs is measured with: processor time of its thread
 
@@ -19,10 +19,10 @@ class Schedule:
     goes: processor time of the watching thread, against the time on the clock or the processor
     time of the process, whichever is less (waiting for data buys no samples). What is due waits
     until it fits in, at the cost it had last time; at the start, where most is to be seen, a tenth
-    of the first eighth of a second (12.5 ms in all) may come on top. Not in the budget are the
-    first `free` samples, while one costs no more than 3 ms or two steps; the decisions at the
-    first loss, after steps 1 and 3, at a fault of the loop and at the end; and what runs in every
-    step (counters: some 20 microseconds).
+    of the first tenth of a second (10 ms in all) may come on top. Not in the budget are the first
+    `free` samples, while one costs no more than 3 ms or a step; the decisions at the first loss,
+    after steps 1 and 3, at a fault of the loop and at the end; and what runs in every step
+    (counters: some 20 microseconds).
 
     >>> schedule = Schedule(every=8)
     >>> [step for step in range(40) if schedule.due(step)]
@@ -73,7 +73,7 @@ class Schedule:
         unwatched = self.elapsed - self.spent
         if step == 1:  # nothing is known of a step yet: the first one may have compiled something
             self._first = unwatched
-        return self._last <= max(SMALL, 2 * (unwatched - self._first) / max(step - 1, 1))
+        return self._last <= max(SMALL, (unwatched - self._first) / max(step - 1, 1))
 
     def affords(self, seconds: float = 0.0) -> bool:
         """Whether so much more would be within the budget."""

@@ -74,8 +74,12 @@ class TorchAdapter(TorchReader):
         if sum(t.numel() for t in state.values() if hasattr(t, "numel")) <= START:
             self.start = {n: t.detach().clone() if hasattr(t, "detach") else t
                           for n, t in state.items()}  # fmt: skip
-        hook = self.called.register_forward_pre_hook
-        self._handles.append(hook(Hook(self._forward), with_kwargs=True))
+        if isinstance(self.called, torch.jit.ScriptModule):
+            self.sees_layers, self._noisy = False, []
+            self.note("scripted modules call no Python hooks: forward passes are not seen")
+        else:
+            hook = self.called.register_forward_pre_hook
+            self._handles.append(hook(Hook(self._forward), with_kwargs=True))
         if hasattr(self.optimizer, "register_step_pre_hook"):
             self._handles.append(self.optimizer.register_step_post_hook(Hook(self._post_step)))
         elif self.optimizer is not None:
@@ -131,7 +135,8 @@ class TorchAdapter(TorchReader):
         handles = self._layer_handles
         if (self._sampling or early) and hasattr(self.optimizer, "register_step_pre_hook"):
             handles.append(self.optimizer.register_step_pre_hook(Hook(self._pre_step)))
-        if self._sampling or self._reads or not self.batches:
+        seen = not isinstance(self.called, torch.jit.ScriptModule)
+        if seen and (self._sampling or self._reads or not self.batches):
             handles.append(self.called.register_forward_hook(Hook(self._came_out)))
         if self._sampling and self.sees_layers and "statistics of layers" not in self.off:
             for name, module in self._modules.items():

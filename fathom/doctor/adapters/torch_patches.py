@@ -83,11 +83,12 @@ def _put(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
 
 def _watched_backward(original: Any) -> Any:
     def backward(tensors: Any, *args: Any, **keywords: Any) -> Any:
-        if torch.compiler.is_compiling():
+        several = isinstance(tensors, list | tuple) and bool(tensors)
+        if torch.compiler.is_compiling() or not (several or isinstance(tensors, torch.Tensor)):
             return original(tensors, *args, **keywords)
-        roots = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
+        roots = tuple(tensors) if several else (tensors,)
         attentive = [hearer for hearer in _hearers if hearer.on_backward(roots)]
-        result = original(roots, *args, **keywords)
+        result = original(tensors, *args, **keywords)
         for hearer in attentive:
             hearer.on_backward_end()
         return result
@@ -121,22 +122,34 @@ def _watched_kernel(name: str, names: tuple[str, ...], original: Any) -> Any:
     def kernel(*args: Any, **keywords: Any) -> Any:
         if _depth[0] or torch.compiler.is_compiling():
             return original(*args, **keywords)
+        try:
+            value = original(*args, **keywords)
+        except Exception as error:
+            for given, options in _read(names, args, keywords):
+                for hearer in _hearers:
+                    hearer.on_loss_error(name, given, options, error)
+            raise
+        for given, options in _read(names, args, keywords):
+            for hearer in _hearers:
+                hearer.on_loss(name, given, options, value)
+        return value
+
+    return kernel
+
+
+def _read(
+    names: tuple[str, ...], args: tuple[Any, ...], keywords: dict[str, Any]
+) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Output and target a kernel was given, and its options; none where they cannot be read."""
+    try:
         given = tuple(_narrow(a) for a in args[:2])
         options = {**dict(zip(names, args[2:], strict=False)), **keywords}
         reduction = options.get("reduction", 1)
         if isinstance(reduction, int):
             options["reduction"] = ("none", "mean", "sum")[reduction]
-        try:
-            value = original(*args, **keywords)
-        except Exception as error:
-            for hearer in _hearers:
-                hearer.on_loss_error(name, given, options, error)
-            raise
-        for hearer in _hearers:
-            hearer.on_loss(name, given, options, value)
-        return value
-
-    return kernel
+        return [(given, options)]
+    except Exception:  # tensors of other kinds
+        return []
 
 
 def _narrow(value: Any) -> Any:
