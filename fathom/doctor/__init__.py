@@ -5,23 +5,8 @@ since when; `examine` looks before training; `Doctor` is the callback of `fit`,
 `lightning_callback` and `trainer_callback` those of others; `treat` tries a fix on copies.
 docs/doctor.md tells more.
 
-`record` watches every module's output and the gradient that comes back to it. Probes stand on it;
-each takes a model and data, leaves both as they were, and returns a frozen result that prints as
-a table and turns into JSON with `.to_dict()`. `Recorder` is a callback of `fit` that takes a record
-of every hundredth step, say.
-
-| probe | what it measures |
-|---|---|
-| `dead_units` | units that are 0 on a whole data set |
-| `saturation` | share of pre-activations where the activation is flat |
-| `duplicate_units` | units with the same incoming weights |
-| `gradient_flow` | activations, deltas, gradients, updates by layer; vanishing, exploding, ... |
-| `zero_centring`, `sign_agreement`, `path_ratio` | what a mean that is not 0 costs |
-| `next_layer_mean`, `bn_order` | batch norm before or behind the activation |
-| `shift_response` | equivariance and invariance to moved inputs |
-| `rank_collapse` | tokens that become one and the same |
-| `covariate_drift`, `gradient_predictiveness` | what training does to layers' inputs, smoothness |
-| `batch_effects` | gradient noise, sharpness and loss by batch size |
+Probes of Fathom's models, taken on request, live in `fathom.doctor.probes`; all of them can be
+called from here.
 
 >>> import fathom
 >>> from fathom import doctor, nn
@@ -34,9 +19,12 @@ of every hundredth step, say.
 ((150, 8), (150, 8))
 """
 
-from fathom.doctor.batch import BatchEffects, batch_effects
 from fathom.doctor.callback import Doctor
-from fathom.doctor.centring import (
+from fathom.doctor.examining import Examination, examine
+from fathom.doctor.finding import Edit, Evidence, Finding, Fix
+from fathom.doctor.integrations import lightning_callback, trainer_callback
+from fathom.doctor.probes.batch import BatchEffects, batch_effects
+from fathom.doctor.probes.centring import (
     Centring,
     NormOrder,
     PathRatio,
@@ -49,24 +37,19 @@ from fathom.doctor.centring import (
     sign_agreement_of,
     zero_centring,
 )
-from fathom.doctor.drift import (
+from fathom.doctor.probes.drift import (
     CovariateDrift,
     Predictiveness,
     covariate_drift,
     gradient_predictiveness,
 )
-from fathom.doctor.examining import Examination, examine
-from fathom.doctor.finding import Edit, Evidence, Finding, Fix
-from fathom.doctor.flow import GradientFlow, gradient_flow
-from fathom.doctor.integrations import lightning_callback, trainer_callback
-from fathom.doctor.recorder import Recorder
-from fathom.doctor.recording import Record, Seen, record
-from fathom.doctor.running import untouched
-from fathom.doctor.shift import ShiftResponse, shift_response
-from fathom.doctor.table import Result
-from fathom.doctor.tokens import RankCollapse, rank_collapse
-from fathom.doctor.treatment import Trial, treat
-from fathom.doctor.units import (
+from fathom.doctor.probes.flow import GradientFlow, gradient_flow
+from fathom.doctor.probes.recorder import Recorder
+from fathom.doctor.probes.recording import Record, Seen, record
+from fathom.doctor.probes.running import untouched
+from fathom.doctor.probes.shift import ShiftResponse, shift_response
+from fathom.doctor.probes.tokens import RankCollapse, rank_collapse
+from fathom.doctor.probes.units import (
     DeadUnits,
     DuplicateUnits,
     Saturation,
@@ -75,6 +58,8 @@ from fathom.doctor.units import (
     saturation,
     slope,
 )
+from fathom.doctor.table import Result
+from fathom.doctor.treatment import Trial, treat
 from fathom.doctor.watching import Watch, watch
 from fathom.doctor.weights import examine_weights
 

@@ -16,7 +16,7 @@ from fathom.book import (
 from fathom.book.material.calculus import lowest, value
 from fathom.book.material.data import digits
 from fathom.book.material.gaussian import normal_mean
-from fathom.doctor.centring import bn_order, path_ratio, sign_agreement, sign_agreement_of
+from fathom.doctor.probes.centring import bn_order, path_ratio, sign_agreement, sign_agreement_of
 
 question = Question(
     "3.1.6",

@@ -11,7 +11,7 @@ import fathom
 from fathom import nn
 from fathom.book import Axis, Bars, Figure, Lab, Level, Line, Question, Sample, T, band
 from fathom.book.material.data import digits
-from fathom.doctor.centring import bn_order
+from fathom.doctor.probes.centring import bn_order
 from fathom.models.mlp import make_activation
 
 question = Question(

@@ -12,7 +12,7 @@ from fathom import nn
 from fathom.book import Axis, Figure, Lab, Level, Line, Question, Sample, T, band, once
 from fathom.book.material.data import digits
 from fathom.book.material.stacks import stack
-from fathom.doctor.flow import gradient_flow
+from fathom.doctor.probes.flow import gradient_flow
 
 question = Question(
     "3.4.10",

@@ -23,7 +23,7 @@ from fathom.doctor.adapters.fathom_facts import (
 from fathom.doctor.adapters.fathom_graph import NORM_NAMES, name_of, read, strangers
 from fathom.doctor.adapters.graph import Structure, adopt, structure
 from fathom.doctor.case import BATCH_NORMS, NAN, Case, LossCall
-from fathom.doctor.running import untouched
+from fathom.doctor.probes.running import untouched
 from fathom.engine.hearing import Hearer
 from fathom.engine.modes import no_grad, tracing
 from fathom.engine.tensor import Array, Removable, Tensor

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fathom.doctor.recording import Filter, Record
-from fathom.doctor.running import (
+from fathom.doctor.probes.recording import Filter, Record
+from fathom.doctor.probes.running import (
     activation_layers,
     by_unit,
     channels_first,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fathom.doctor.running import untouched
+from fathom.doctor.probes.running import untouched
 from fathom.doctor.table import Result
 from fathom.engine import random
 from fathom.engine.errors import ArgumentError

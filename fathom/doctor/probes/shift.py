@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fathom.doctor.running import untouched
+from fathom.doctor.probes.running import untouched
 from fathom.doctor.table import Result
 from fathom.engine.errors import ArgumentError, ShapeError
 from fathom.engine.modes import no_grad

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fathom.doctor.recording import Filter, record
-from fathom.doctor.running import untouched
+from fathom.doctor.probes.recording import Filter, record
+from fathom.doctor.probes.running import untouched
 from fathom.doctor.table import Result
 from fathom.engine.errors import ArgumentError, ShapeError
 from fathom.engine.modes import no_grad

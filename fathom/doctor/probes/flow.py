@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fathom.doctor.recording import Record, Seen, leaves_of
-from fathom.doctor.running import differentiated, kind_of, weight_layers
+from fathom.doctor.probes.recording import Record, Seen, leaves_of
+from fathom.doctor.probes.running import differentiated, kind_of, weight_layers
 from fathom.doctor.table import Result
 from fathom.engine.errors import ArgumentError
 from fathom.engine.tensor import Array

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fathom.doctor.recording import Record, record
-from fathom.doctor.running import (
+from fathom.doctor.probes.recording import Record, record
+from fathom.doctor.probes.running import (
     by_unit,
     channels_first,
     has_weights,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from fathom.doctor.recording import Filter, Record, record
+from fathom.doctor.probes.recording import Filter, Record, record
 from fathom.engine.errors import ArgumentError
 from fathom.train.callbacks import Callback
 from fathom.train.trainer import Trainer

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fathom.data import DataLoader
-from fathom.doctor.recording import Filter, Record, Seen, choose, record
+from fathom.doctor.probes.recording import Filter, Record, Seen, choose, record
 from fathom.engine import random
 from fathom.engine.errors import ArgumentError
 from fathom.engine.modes import enable_grad, no_grad

@@ -5,7 +5,7 @@ import pytest
 
 import fathom
 from fathom import doctor, nn
-from fathom.doctor.running import batches
+from fathom.doctor.probes.running import batches
 from fathom.engine.errors import ArgumentError, FathomError
 from fathom.engine.random import current
 

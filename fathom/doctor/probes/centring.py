@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fathom.doctor.recording import Record
-from fathom.doctor.running import (
+from fathom.doctor.probes.recording import Record
+from fathom.doctor.probes.running import (
     by_unit,
     channels_first,
     differentiated,
