@@ -189,17 +189,16 @@ class Attendant:
     # -- watching -----------------------------------------------------------------------------
 
     def _attach(self, model: Any, optimizers: list[Any]) -> Watch | None:
-        """Watch a model with its optimizer; with several, that train parts of it, without them."""
+        """Watch a model with its optimizer, or with several that train parts of it."""
         self._waiting = [o for o in self._waiting if not any(o is other for other in optimizers)]
         if model is None:
             return None
         kept = {frozenset(_ids_of(o)): o for o in optimizers}  # of equal ones the latest steps
         ids = set().union(*kept)
         self._close_those_of(ids)
-        one = next(iter(kept.values())) if len(kept) == 1 else None
         self._busy = True
         try:
-            seen = self._watch(model, one)
+            seen = self._watch(model, list(kept.values()))
             seen.__enter__()
         except Exception as error:  # what cannot be watched runs as it is
             print(f"fathom doctor: {_name(model)} is not watched: {error}", file=sys.stderr)
@@ -211,8 +210,8 @@ class Attendant:
         self._taken[place], self._open[place] = ids, seen
         return seen
 
-    def _watch(self, model: Any, optimizer: Any) -> Watch:
-        seen = watch(model, optimizer, quiet=True)
+    def _watch(self, model: Any, optimizers: list[Any]) -> Watch:
+        seen = watch(model, optimizers, quiet=True)
         if self.limit is not None:
             limit, stepped = self.limit, seen.stepped
 

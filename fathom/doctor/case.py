@@ -89,11 +89,13 @@ class Parameter:
 @dataclass
 class OptimizerFacts:
     """kind : class name. groups : options of each group (lr, momentum, weight_decay, ...) with
-    "names" of its parameters. strangers : shapes of parameters which are not the model's."""
+    "names" of its parameters. strangers : shapes of parameters which are not the model's.
+    several : how many optimizers these are."""
 
     kind: str
     groups: list[dict[str, Any]]
     strangers: list[tuple[int, ...]] = field(default_factory=list)
+    several: int = 1
 
     @property
     def lr(self) -> float:
@@ -207,8 +209,12 @@ class Usage:
     empty_steps: list[int] = field(default_factory=list)  # gradients cleared before the step
     eval_steps: list[int] = field(default_factory=list)  # trained with layers in eval mode
     noisy_evaluations: list[int] = field(default_factory=list)  # evaluated in train mode
+    unseen: int = 0  # of the first 16 steps: compiled ones, of which only the result is known
     skipped_steps: int = 0  # by a gradient scaler
     accumulation: int = 1  # backward passes a step, as seen
+    broken: int = 0  # losses that were not finite
+    high: int = 0  # losses above twice the first one
+    closures: bool = False  # the optimizer's step works the loss out itself, as L-BFGS's does
 
 
 @dataclass

@@ -59,7 +59,7 @@ def lightning_callback(*, validation: str = "val_loss", **options: Any) -> Any:
 
     validation : the name under which the loss on validation data is logged. options : those of
     `watch` (quiet, report, on_finding, ...). After training it has `findings`, `watch` and
-    `treat`. Of several optimizers none is looked at, only the model. Raises `MissingLibraryError`
+    `treat`. Several optimizers are watched as one, round by round. Raises `MissingLibraryError`
     where neither `lightning` nor `pytorch_lightning` is installed.
     """
     callbacks = _import("lightning.pytorch", "pytorch_lightning", needed="lightning")
@@ -72,9 +72,9 @@ def lightning_callback(*, validation: str = "val_loss", **options: Any) -> Any:
             self._options = options
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-            found = list(trainer.optimizers)
+            found = [_bare(optimizer) for optimizer in trainer.optimizers]
             steps = float(getattr(trainer, "estimated_stepping_batches", math.inf))
-            self._begin(_inner(pl_module), _bare(found[0]) if len(found) == 1 else None, steps)
+            self._begin(_inner(pl_module), found, steps)
 
         def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
             if not getattr(trainer, "sanity_checking", False):

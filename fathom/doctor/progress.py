@@ -59,9 +59,9 @@ class Progress:
 
     @property
     def rising(self) -> bool:
-        """Whether it rose clearly above its best."""
+        """Whether it rose clearly above its best, and not only for a moment near its end."""
         room = max(self.best - self.floor, 0.1 * self.room, 1e-12)
-        return self.now - self.best > 0.3 * room + 4 * self.noise and self.skill < 0.9
+        return self.now - self.best > 0.3 * room + 4 * self.noise and self.skill < 0.75
 
     @property
     def room(self) -> float:
@@ -141,6 +141,8 @@ def _progress(case: Case) -> Progress:
     room = reference - floor
     skill = (reference - now) / room if room > 1e-12 else 0.0
     slope, error = trend(known)
+    if _at_rest(case):
+        slope = 0.0  # whatever falls does so by chance
     drop = -slope * abs(now) * (len(known) / 2) / room if room > 1e-12 else 0.0
     return Progress(base, floor, start, now, best, skill, slope, error, finite, len(known),
                     drop, _noise(known), _warming(case), scaled, factor)  # fmt: skip
@@ -157,6 +159,8 @@ def _scale(case: Case) -> tuple[float, float, float, bool]:
         case.remembered["scale"] = (key, base, lower_bound(call))
     _, base, floor = case.remembered["scale"]
     factor = _factor(case)
+    if rooted(case):
+        factor, base, floor = math.sqrt(_factor(case, 2)), math.sqrt(base), math.sqrt(floor)
     if call.count > 1 or math.isnan(factor):
         return base, floor, 1.0, False
     known = math.isfinite(base) and base - floor > 1e-6 * max(abs(base), 1e-6)
@@ -190,18 +194,33 @@ def _drifting(case: Case) -> bool:
     return apart > max(float(first.std()), float(last.std()), 1e-12)
 
 
-def _factor(case: Case) -> float:
-    """What was backpropagated over the loss that was seen: accumulation divides it, a weight
-    multiplies it. nan where further terms change it from step to step."""
-    factors = [
-        case.curve[call.step] / call.value for call in case.losses
+def rooted(case: Case) -> bool:
+    """Whether what is backpropagated is the root of the loss that was seen, as in RMSE."""
+    if case.loss is None or case.loss.function != "mse_loss":
+        return False
+    plain, squared = _factor(case), _factor(case, 2)
+    very = abs(squared - 1.0) < EXACT < abs(plain - 1.0)  # a loss that stands still fits both
+    return very or (math.isnan(plain) and not math.isnan(squared))
+
+
+def as_called(case: Case, value: float) -> float:
+    """What would be backpropagated of a loss of this value."""
+    return progress(case).factor * (math.sqrt(max(value, 0.0)) if rooted(case) else value)
+
+
+def _factor(case: Case, power: int = 1) -> float:
+    """What was backpropagated (to a power) over the loss that was seen: accumulation divides it, a
+    weight multiplies it. nan where further terms change it from step to step."""
+    seen = [
+        call for call in case.losses
         if call.step < len(case.curve) and math.isfinite(case.curve[call.step])
         and math.isfinite(call.value) and abs(call.value) > 1e-9
     ]  # fmt: skip
+    factors = [case.curve[call.step] ** power / call.value for call in seen]
     if not factors:
         return 1.0
     middle = float(np.median(factors))
-    if middle <= 0:
+    if middle <= 0 or (power > 1 and min(case.curve[call.step] for call in seen) < 0):
         return NAN
     apart = float(np.median(np.abs(np.asarray(factors) / middle - 1.0)))
     return middle if apart < (WAVERING if case.usage.accumulation > 1 else EXACT) else NAN
@@ -213,6 +232,12 @@ def _broken(case: Case, curve: Array) -> bool:
         return False  # it came through
     sampled = bool(case.steps) and not math.isfinite(case.steps[-1].loss)
     return sampled or bool(case.bad_at) or bool(np.isinf(curve).any())
+
+
+def _at_rest(case: Case) -> bool:
+    """Whether no step that was sampled has moved a parameter."""
+    moves = [p.update for s in case.steps for p in s.parameters.values() if p.update == p.update]
+    return len(case.steps) > 2 and bool(moves) and max(moves) == 0.0
 
 
 def _warming(case: Case) -> bool:
@@ -261,4 +286,5 @@ def trend(curve: Array) -> tuple[float, float]:
     return slope, error
 
 
-__all__ = ["STATES", "Progress", "baseline", "lower_bound", "progress", "smoothed", "trend"]
+__all__ = ["STATES", "Progress", "as_called", "baseline", "lower_bound", "progress", "rooted",
+           "smoothed", "trend"]  # fmt: skip

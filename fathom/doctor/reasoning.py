@@ -10,9 +10,11 @@ from fathom.doctor.calibration import probability
 from fathom.doctor.case import Case
 from fathom.doctor.finding import SEVERITIES, Evidence, Finding
 from fathom.doctor.progress import FEW, Progress, progress
-from fathom.doctor.rules import RULES, Hit
+from fathom.doctor.rules import RULES, Hit, Rule
 
 MOST = 3
+SURE = 0.9  # strength from which a symptom counts at first sight
+LASTING = frozenset({"no_gradient", "frozen_parameters"})  # seen at several steps by themselves
 STRONG = 0.7  # strength from which a symptom counts where it is not clear how the run goes
 LIKELY = 0.6  # probability from which a contract stands before all symptoms
 
@@ -48,32 +50,48 @@ def reason(case: Case, hits: Mapping[str, list[Hit]]) -> Opinion:
 
 def _persistent(case: Case, passed: Mapping[str, list[Hit]]) -> dict[str, list[Hit]]:
     """Without symptoms which, while the run goes on, were not there at the decision before: those
-    that come and go are none. Steps without decisions are many later on; by then what is not
-    finite is told at once."""
+    that come and go are none, unless they are as strong as can be. Steps without decisions are
+    many later on; by then what is not finite is told at once."""
     now = case.usage.steps
     before: dict[str, int] = case.remembered.get("symptoms", {})
     first = {n: before.get(n, now) for n in passed if RULES[n].kind == "symptom"}
     case.remembered["symptoms"] = first
     if case.ended:
         return dict(passed)
-    at_once = {"non_finite"} if now > FEW else set()
-    return {n: h for n, h in passed.items() if first.get(n, -1) < now or n in at_once}
+    at_once = LASTING | {"non_finite"} if now > FEW else LASTING
+    return {n: h for n, h in passed.items() if first.get(n, -1) < now or n in at_once
+            or max(each.strength for each in h) >= SURE}  # fmt: skip
 
 
 def _is_contract(name: str) -> bool:
     return RULES[name].kind == "contract"
 
 
-def _open(name: str, hits: list[Hit], state: Progress) -> list[Hit]:
-    """The hits that a rule's gates let through: none of a run that learns, and of symptoms only
-    strong ones where a run goes slowly, or has come to rest half way."""
-    if "not learning" not in RULES[name].gates:
-        return hits
+def worth_asking(case: Case) -> list[Rule]:
+    """The rules whose gates are not closed; of a run that is over all, to tell what they hold
+    back."""
+    state = progress(case)
+    return [rule for rule in RULES.values() if case.ended or not _closed(rule, state)]
+
+
+def _closed(rule: Rule, state: Progress) -> bool:
+    """Whether nothing that a rule finds would count: the run learns, or warms up."""
+    if "not learning" not in rule.gates:
+        return False
     if state.warming and state.finite:
+        return True
+    return state.learning and not state.doubtful
+
+
+def _open(name: str, hits: list[Hit], state: Progress) -> list[Hit]:
+    """The hits that a rule's gates let through: of symptoms only strong ones where a run goes
+    slowly, or has come to rest half way."""
+    rule = RULES[name]
+    if _closed(rule, state):
         return []
-    if state.doubtful:
+    if "not learning" in rule.gates and state.doubtful:
         return [h for h in hits if h.strength >= STRONG or _is_contract(name)]
-    return [] if state.learning else hits
+    return hits
 
 
 def _explained_by(name: str, passed: Mapping[str, list[Hit]]) -> list[str]:
@@ -118,4 +136,4 @@ def _rank(finding: Finding) -> tuple[bool, bool, int, float, int, int]:
             -finding.probability, finding.since_step, list(RULES).index(finding.kind))  # fmt: skip
 
 
-__all__ = ["LIKELY", "MOST", "STRONG", "Opinion", "reason"]
+__all__ = ["LIKELY", "MOST", "STRONG", "Opinion", "reason", "worth_asking"]

@@ -46,6 +46,17 @@ _LEAKY = Fix("leaky relu instead of relu, and fresh weights", "nn.LeakyReLU(0.01
              (Edit("activation", value="leaky_relu"), Edit("initialize")))  # fmt: skip
 _RELU = Fix("relu instead of what saturates, and He's initial weights", "nn.ReLU()",
             (Edit("activation", value="relu"), Edit("initialize", value="kaiming")))  # fmt: skip
+_RELU_NORMALIZED = Fix(
+    "relu instead of what saturates, He's initial weights, and layer normalization",
+    "nn.LayerNorm(features); nn.ReLU()",
+    (*_RELU.edits, Edit("insert_normalization")))  # fmt: skip
+_RELU_SLOWLY = Fix("relu instead of what saturates, He's initial weights, and a learning rate ten "
+                   "times smaller", "nn.ReLU()", (*_RELU.edits, Edit("lr", value=0.1)))  # fmt: skip
+_ADAM = Fix("Adam with a learning rate of 0.001", "Adam(model.parameters(), lr=1e-3)",
+            (Edit("optimizer", value=("Adam", 1e-3)),))  # fmt: skip
+_SIGN = Fix("the loss with the other sign", "loss = -loss", (Edit("sign"),))
+_LABELS = Fix("class numbers from 0, as integers", "y = np.unique(y, return_inverse=True)[1]",
+              (Edit("labels"),))  # fmt: skip
 _CONNECT = Fix("let gradients through: no detach(), .data or no_grad() between the layers",
                "", (Edit("connect"),))  # fmt: skip
 _FINITE = Fix("leave out, or fill in, the examples whose values are not finite",
@@ -76,7 +87,7 @@ REMEDIES: dict[str, tuple[Fix, ...]] = {
     "no_gradient": (_CONNECT, _REBUILD),
     "dead_units": (_FRESH, _LEAKY, _SMALLER[0], _SMALLER[1]),
     "saturated_units": (_FRESH, _SCALED, _RELU),
-    "vanishing_gradients": (_RELU, _NORMALIZED, _HE),
+    "vanishing_gradients": (_RELU, _NORMALIZED, _HE, _RELU_NORMALIZED, _RELU_SLOWLY),
     "constant_output": (_FRESH, _SMALLER[1], _SCALED, _RELU),
     "symmetric_initialization": (_FRESH,),
     "initialization_scale": (_FRESH, _HE),
@@ -96,6 +107,18 @@ REMEDIES: dict[str, tuple[Fix, ...]] = {
     "target_scale": (_TARGETS,),
     "still_improving": (_LONGER,),
     "sum_reduction": _SMALLER[:2],
+    "loss_below_bound": (_SIGN, _LABELS, _LOGITS),
+    "loss_zero_at_start": (_LABELS, _CLASSES),
+    "not_learning": (_SMALLER[0], _LARGER[0], _ADAM, _SCALED, _FRESH, _RELU_NORMALIZED),
+    "one_batch": (_ADAM, _SCALED, _FRESH),
+    "linear_baseline": (_ADAM, _SCALED, _FRESH),
+    "underfitting": (_ADAM,),
+}
+# faults of which no change of the run is a cure, and why
+BEYOND = {
+    "inputs_constant": "the kept inputs tell nothing: the cure is in the data",
+    "no_signal": "the labels do not depend on the inputs: the cure is in the data",
+    "permuted_labels": "the labels do not depend on the inputs: the cure is in the data",
 }
 
 
@@ -120,4 +143,4 @@ def _placed(fix: Fix, where: str) -> Fix:
     return fix if edits == fix.edits else replace(fix, edits=edits)
 
 
-__all__ = ["REMEDIES", "candidates"]
+__all__ = ["BEYOND", "REMEDIES", "candidates"]

@@ -7,8 +7,10 @@ import time
 from fathom.engine.errors import ArgumentError
 
 EARLY_SHARE = 0.1  # of the first `EARLY_SECONDS` that watching may take beyond its budget
-EARLY_SECONDS = 0.1
-SMALL = 0.003  # seconds that one of the first samples may cost whatever a step costs
+EARLY_SECONDS = 0.06
+QUICK = 0.002  # seconds that a step counts at least
+ALLOWED = 0.02  # seconds of watching beyond the budget in a run of quick steps
+SMALL = 0.006  # seconds that one of the first samples may cost whatever a step costs
 clock = time.thread_time  # what watching costs is measured with: processor time of its thread
 
 
@@ -18,10 +20,11 @@ class Schedule:
     budget : share of the run's time that samples and decisions together may take, measured as it
     goes: processor time of the watching thread, against the time on the clock or the processor
     time of the process, whichever is less (waiting for data buys no samples). What is due waits
-    until it fits in, at the cost it had last time; at the start, where most is to be seen, a tenth
-    of the first tenth of a second (10 ms in all) may come on top. Not in the budget are the first
-    `free` samples, while one costs no more than 3 ms or a step; the decisions at the first loss,
-    after steps 1 and 3, at a fault of the loop and at the end; and what runs in every step
+    until it fits in, at the cost it had last time, and leaves room for the decision at the end; at
+    the start, where most is to be seen, a tenth of the first 60 ms may come on top. Steps quicker
+    than 2 ms count as so much, and 20 ms may come on top of them in all. Not in the budget are the
+    first `free` samples, while one costs no more than 6 ms or a step; the decisions at the first
+    loss, after steps 1, 3 and 8, at a fault of the loop and at the end; and what runs in every step
     (counters: some 20 microseconds).
 
     >>> schedule = Schedule(every=8)
@@ -38,7 +41,9 @@ class Schedule:
         self.spent = 0.0  # seconds of watching
         self.samples = 0
         self._next = 0
+        self._taken = 0  # steps so far
         self._last = 0.0  # what the last sample has cost
+        self.decision = 0.0  # what the last decision has cost
         self._first = 0.0  # seconds of the first step, without watching
         self.begin()
 
@@ -54,6 +59,7 @@ class Schedule:
 
     def due(self, step: int) -> bool:
         """Whether the step with this number (from 0) is to be sampled; moves on if so."""
+        self._taken = step
         if step < self._next:
             return False
         if not (self._is_free(step) or self.affords(self._last)):
@@ -79,9 +85,9 @@ class Schedule:
         """Whether so much more would be within the budget."""
         if self.budget == 1.0:
             return True
-        elapsed = self.elapsed
-        early = EARLY_SHARE * min(elapsed, EARLY_SECONDS)
-        return self.spent + seconds <= self.budget * elapsed + early
+        elapsed, least = self.elapsed, QUICK * self._taken
+        early = ALLOWED if elapsed < least else EARLY_SHARE * min(elapsed, EARLY_SECONDS)
+        return self.spent + seconds + self.decision <= self.budget * max(elapsed, least) + early
 
     def took(self, seconds: float) -> None:
         """Note what a sample has cost, or a part of it."""
@@ -91,6 +97,7 @@ class Schedule:
     def decided(self, seconds: float) -> None:
         """Note what a decision has cost."""
         self.spent += seconds
+        self.decision = seconds
 
     @property
     def share(self) -> float:

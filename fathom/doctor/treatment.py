@@ -11,12 +11,14 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from fathom.doctor.adapters.scoring import MEASURES
+from fathom.doctor.adapters.edits import SCORED
 from fathom.doctor.finding import Edit, Finding, Fix
-from fathom.doctor.remedies import candidates
+from fathom.doctor.remedies import BEYOND, candidates
+from fathom.doctor.rules.measures import besides
+from fathom.doctor.rules.training import NONNEGATIVE
+from fathom.doctor.trial import Course, Trial, better, mean_of, measure_of, stopped
 from fathom.engine.errors import ArgumentError
 
 # what an edit may do: every engine's patient knows all of these
@@ -33,6 +35,7 @@ ACTIONS = {
     "modules in plain lists, too), and no others",
     "unfreeze": "let the parameters of target (a prefix) get gradients, and train them",
     "connect": "detach(), .data and no_grad() inside the model have no effect",
+    "sign": "go down the loss, not up",
     "train_mode": "train in train mode, evaluate in eval mode",
     "initialize": "new weights for target ('' for all layers), by value ('' for the usual ones)",
     "initialize_output": "new weights for the last layer, of a tenth of their size, and a bias at "
@@ -65,61 +68,9 @@ UNSEEN = frozenset({
     "overfitting", "train_eval_gap", "batchnorm_few_samples", "dropout_too_strong",
     "eval_mode_in_training", "train_mode_in_evaluation",
 })  # fmt: skip
+GLANCE = 192  # examples scored on the way; `SCORED` at the end
+FEW = 4  # batches: fewer are worth a word
 SOME = 16  # examples held out, over all seeds, from which on they are heeded
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A fix, tried: scores, one a seed, without and with it.
-
-    before, after : scores. curve_before, curve_after : losses of the first seed's runs (they may
-    differ in kind). steps : that each twin was trained. helped : see `treat`. measure : what the
-    scores are made of: "likelihood", "squared error", "accuracy" or "loss". points_before,
-    points_after : skill after a tenth, a quarter, half, three quarters and all of the first seed's
-    runs. fix : the words of what was tried. tried : how many fixes there were trials of.
-    """
-
-    before: tuple[float, ...]
-    after: tuple[float, ...]
-    curve_before: tuple[float, ...]
-    curve_after: tuple[float, ...]
-    steps: int
-    helped: bool
-    why_not: str = ""
-    measure: str = ""
-    points_before: tuple[float, ...] = ()
-    points_after: tuple[float, ...] = ()
-    fix: str = ""
-    tried: int = 1
-    seconds: float = 0.0
-
-    def __str__(self) -> str:
-        if self.why_not:
-            return f"could not be tried: {self.why_not}"
-        old, new = _mean(self.before), _mean(self.after)
-        word = "proven" if self.helped else "did not help"
-        n = len(self.before)
-        seeds = f"{n} seed{'s' if n > 1 else ''}, {self.steps} steps each"
-        return f"{word}: score {old:.2f} -> {new:.2f} ({seeds}; 1 is perfect, 0 a constant answer)"
-
-
-@dataclass(frozen=True)
-class Course:
-    """What one twin did: skills at `POINTS` on what it was trained on and on what was held out,
-    by measure; its losses; what it was trained with."""
-
-    fitted: tuple[dict[str, float], ...]
-    unseen: tuple[dict[str, float], ...]
-    curve: tuple[float, ...]
-    function: str
-    examples: int  # held out
-
-    def skill(self, measure: str, unseen: bool = False) -> tuple[float, ...]:
-        """One measure at all points; not finite or not there: -1."""
-        points = self.unseen if unseen else self.fitted
-        values = [point.get(measure, -1.0) for point in points]
-        values = [v if math.isfinite(v) else -1.0 for v in values]
-        return tuple(values if unseen else [max(v, -1.0) for v in values])
 
 
 def treat(
@@ -142,27 +93,35 @@ def treat(
     the losses are of two kinds, the loss over its start where nothing else is known. A twin's
     score is half its skill at the end and half its mean skill along the way, so that learning
     faster counts; a twin whose numbers are not finite has -1. Faults that training does not suffer
-    from (overfitting, modes, few samples for BatchNorm) are scored at the end on held-out examples.
+    from (overfitting, modes, few samples for BatchNorm) are scored at the end on held-out examples;
+    evaluating in train mode by how far the same examples get the same answers again. Batch
+    normalization is scored with the statistics of the batch, but where it is itself in question.
 
     The rule. A fix has helped if the score is better on each seed, by a tenth of what was missing
-    or more on the mean, at least 0.01, and by more than its standard deviation over the seeds; and
-    if the best skill on held-out examples (where there are 16 or more) is above that of a constant
-    answer and has not become worse. Fitting noise faster is no cure.
+    or more on the mean, at least 0.01, and by more than its standard deviation over the seeds
+    (twice that, if by less than 0.03); and if the best skill on held-out examples (where there are
+    16 or more) is above that of a constant answer and has not become worse. Fitting noise faster
+    is no cure. Stopping early is judged on held-out examples alone, where the other seeds' twins
+    were best; it takes 16 of them, two seeds, and validation losses (where the run told any) that
+    have risen.
 
-    Where the first fix does not help, the rule's alternatives are tried, then `remedies`; the
-    finding comes back with the fix that is proven. The model that was watched, its optimizer and
-    the random numbers of the run are not touched.
+    Where the first fix does not help, the rule's alternatives are tried, then `remedies`; where
+    none does and there is time, the likeliest of them over more steps. The finding comes back
+    with the fix that is proven. The model that was watched, its optimizer and the random numbers
+    of the run are not touched.
     """
     start = time.perf_counter()
     fixes = candidates(finding)
     try:
         if not fixes:
-            raise ArgumentError("there is no edit of the run that would carry this fix out")
+            raise ArgumentError(BEYOND.get(finding.kind, "there is no edit of the run that would "
+                                           "carry this fix out"))  # fmt: skip
         trials = _Trials(finding.kind, watched, steps, seeds, seconds, progress, len(fixes))
         fix, trial = trials.first_that_helps(fixes)
     except ArgumentError as error:
         fix, trial = finding.fix, Trial((), (), (), (), 0, False, error.message)
-    trial = dataclasses.replace(trial, fix=fix.words, seconds=time.perf_counter() - start)
+    trial = dataclasses.replace(trial, fix=fix.words, seconds=time.perf_counter() - start,
+                                left_out=_left_out(watched.adapter))  # fmt: skip
     if trial.helped and fix is not finding.fix:
         others = tuple(f for f in (finding.fix, *finding.fix.alternatives) if f is not fix)
         others = tuple(dataclasses.replace(f, alternatives=()) for f in others)
@@ -179,37 +138,55 @@ class _Trials:
         progress: Callable[[int, int], None] | None, fixes: int,
     ) -> None:  # fmt: skip
         self.kind, self.adapter, self.seeds = kind, watched.adapter, seeds
-        self.end = time.perf_counter() + seconds
+        self.seconds, self.end = seconds, time.perf_counter() + seconds
+        self.last = self.end + max(
+            0.5 * seconds, 5.0
+        )  # steps may be slower than they were at first
         self._progress, self._done, self._all = progress, 0, seeds * (1 + fixes)
         usage = self.adapter.case.usage
         if self.adapter.case.scheduled or kind == "still_improving":
             steps = min(steps, max(usage.steps, 16))
-        self.steps = self._affordable(steps, seconds / (seeds * (1 + min(fixes, 3))))
+        self.upwards = _upwards(self.adapter)
+        self.most = steps
+        self._step, self._scoring = self._speed()
+        self.steps = self._affordable(seconds / (seeds * (1 + min(fixes, 3))))
         self._untreated: dict[int, Course] = {}
 
-    def _affordable(self, steps: int, seconds: float) -> int:
-        """As many steps as a twin may take, measured on a few."""
+    def _speed(self) -> tuple[float, float]:
+        """Seconds for a step, and for scoring at all points; measured on a few."""
         patient = self._patient(0)
-        start = time.perf_counter()
+        start = warm = time.perf_counter()
         try:
             patient.train(2)
             warm = time.perf_counter()
-            patient.train(3)
-            each = (time.perf_counter() - warm) / 3
+            taken, trained = 0, warm
+            while not taken or (taken < 8 and trained - warm < 0.02 * self.seconds):
+                patient.train(1)
+                taken, trained = taken + 1, time.perf_counter()
+            _skills(patient, 1.0, False, GLANCE), _skills(patient, 1.0, True, GLANCE)
         except ArgumentError:
-            each = (time.perf_counter() - start) / 2
-        return max(min(steps, int(0.7 * seconds / max(each, 1e-6))), 10)
+            return (time.perf_counter() - start) / 2, 0.0
+        scored = time.perf_counter() - trained
+        return (trained - warm) / max(taken, 1), scored * (len(POINTS) - 1 + SCORED / GLANCE)
+
+    def _affordable(self, seconds: float) -> int:
+        """As many steps as a twin may take."""
+        steps = int((0.8 * seconds - self._scoring) / max(self._step, 1e-6))
+        return max(min(self.most, steps), 10)
 
     def _patient(self, seed: int) -> Any:
         patient = self.adapter.patient(seed=seed)
         if self.kind != "train_mode_in_evaluation":
             patient.noisy = False
+        patient.compares = self.kind == "train_mode_in_evaluation"
+        patient.by_batch = self.kind not in UNSEEN  # running statistics lag behind in short trials
+        patient.sign = -1.0 if self.upwards else 1.0
         patient.hold_out(seed % 4)
         return patient
 
     def first_that_helps(self, fixes: Sequence[Fix]) -> tuple[Fix, Trial]:
         """The first fix that helped, else the first that could be tried, with its trial."""
-        first: tuple[Fix, Trial] | None = None
+        tried: list[tuple[Fix, Trial]] = []
         error = ""
         for number, fix in enumerate(fixes, 1):
             if number > 1 and time.perf_counter() > self.end:
@@ -221,10 +198,22 @@ class _Trials:
                 continue
             if trial.helped:
                 return fix, trial
-            first = first or (fix, trial)
-        if first is None:
+            tried.append((fix, trial))
+        if not tried:
             raise ArgumentError(error or "there was no time")
-        return first
+        return self._longer(tried) or tried[0]
+
+    def _longer(self, tried: Sequence[tuple[Fix, Trial]]) -> tuple[Fix, Trial] | None:
+        """The likeliest fix once more, over as many steps as there is time for, if it helps."""
+        left = self.end - time.perf_counter()
+        steps = self._affordable(left / (2 * self.seeds))
+        if steps < 1.5 * self.steps:
+            return None
+        self.steps = steps
+        self._untreated.clear()
+        fix = max(tried, key=lambda t: t[1].after[0] - t[1].before[0])[0]
+        again = dataclasses.replace(self.trial(fix), tried=len(tried))
+        return (fix, again) if again.helped else None
 
     def trial(self, fix: Fix) -> Trial:
         """Both twins, seed by seed, as long as the fix may still be one that helps."""
@@ -235,20 +224,30 @@ class _Trials:
             late = seed > 0 and time.perf_counter() > self.end
             if late:
                 break
-            before.append(self._without(seed))
-            after.append(self._with(fix, seed, before[-1]))
-            measure = measure or _measure(before[0], after[0])
+            try:
+                untreated = self._without(seed)
+                after.append(self._with(fix, seed, untreated))
+            except ArgumentError:
+                if seed and time.perf_counter() > self.last:
+                    break  # what the other seeds say stands
+                raise
+            before.append(untreated)
+            measure = measure or measure_of(before[0], after[0])
             scores = [[self.score(c, measure) for c in twins] for twins in (before, after)]
             if seed == 0 and scores[1][0] <= scores[0][0] and not stops:
                 break
         if stops:
+            if len(before) < 2 or sum(c.examples for c in before) < SOME:
+                raise ArgumentError("there are too few examples to hold some out, on which to tell "
+                                    "when to stop")  # fmt: skip
             last = [c.skill(measure, unseen=True)[-1] for c in before]
-            after, scores = before, [last, _stopped(before, measure)]
+            after, scores = before, [last, stopped(before, measure)]
         old, new = tuple(scores[0]), tuple(scores[1])
         helped = (
             better(old, new)
             and len(old) >= min(self.seeds, 2)
             and self._real(before, after, measure)
+            and (not stops or (mean_of(new) > 0.02 and self._has_risen()))
         )
         unseen = self.kind in UNSEEN
         return Trial(
@@ -262,18 +261,23 @@ class _Trials:
         if self.kind in UNSEEN and course.examples:
             return course.skill(measure, unseen=True)[-1]
         skills = course.skill(measure)
-        return 0.5 * skills[-1] + 0.5 * _mean(skills)
+        return 0.5 * skills[-1] + 0.5 * mean_of(skills)
 
     def _real(self, before: Sequence[Course], after: Sequence[Course], measure: str) -> bool:
         """Whether what was held out agrees."""
         if measure == "loss" or self.kind in UNSEEN or sum(c.examples for c in after) < SOME:
             return True
-        old = _mean([max(c.skill(measure, unseen=True)) for c in before])
-        new = _mean([max(c.skill(measure, unseen=True)) for c in after])
+        old = mean_of([max(c.skill(measure, unseen=True)) for c in before])
+        new = mean_of([max(c.skill(measure, unseen=True)) for c in after])
         chance = 0.02
         if measure == "accuracy":
             chance = max(chance, 0.5 * sum(c.examples for c in after) ** -0.5)
         return new > chance and new > old - 0.02
+
+    def _has_risen(self) -> bool:
+        """Whether the run's own validation losses say that it went on too long; True: none told."""
+        losses = [loss for _, loss in self.adapter.case.validation if math.isfinite(loss)]
+        return len(losses) < 3 or losses[-1] > 1.02 * min(losses)
 
     # -- twins ----------------------------------------------------------------------------
 
@@ -312,8 +316,12 @@ class _Trials:
         try:
             start = _loss(patient) if math.isnan(start) else start
             for share in POINTS:
+                if time.perf_counter() > self.last:
+                    raise ArgumentError("there was not time enough")
                 curve += patient.train(max(round(share * steps), 1) - len(curve))
-                points.append((_skills(patient, start, False), _skills(patient, start, True)))
+                some = GLANCE if share < 1 else SCORED
+                points.append((_skills(patient, start, False, some),
+                               _skills(patient, start, True, some)))  # fmt: skip
         except ArgumentError as error:
             if self.adapter.case.usage.steps:
                 raise
@@ -324,62 +332,47 @@ class _Trials:
         return Course(fitted, unseen, tuple(curve), patient.function, held)
 
 
+def _upwards(adapter: Any) -> bool:
+    """Whether the loop goes up a loss that cannot be negative: its minus is backpropagated."""
+    call = adapter.case.loss
+    if call is None or call.function not in NONNEGATIVE or not call.value < -1e-6:
+        return False
+    try:
+        own = float(adapter.patient(seed=0).mean_loss())
+    except ArgumentError:
+        return False
+    return own > 0 and abs(own + call.value) < 0.5 * own
+
+
+def _left_out(adapter: Any) -> tuple[str, ...]:
+    """What the run does besides, and trials do not."""
+    case, found, n = adapter.case, [], len(adapter.batches)
+    if 0 < n < FEW and case.usage.steps > n:
+        found.append(f"all batches but {n} that {'was' if n == 1 else 'were'} kept")
+    if besides(case):
+        found.append("what the loop adds to the loss")
+    if any(call.count > 1 for call in case.losses):
+        found.append("further losses of the same step")
+    if case.usage.accumulation > 1:
+        found.append("accumulation (each batch has a step of its own)")
+    return tuple(found)
+
+
 def _loss(patient: Any) -> float:
     """The loss at the start; nan where an engine's patient does not tell."""
     mean = getattr(patient, "mean_loss", None)
     return float(mean()) if mean is not None else math.nan
 
 
-def _skills(patient: Any, start: float, held: bool) -> dict[str, float]:
+def _skills(patient: Any, start: float, held: bool, examples: int = SCORED) -> dict[str, float]:
     """All measures; "start" goes along for the other twin."""
     if held and not patient.held:
         return {}
-    found: dict[str, float] = dict(patient.skills(held=held))
+    found: dict[str, float] = dict(patient.skills(held=held, examples=examples))
     if not found and start > 0:
         lost = float(patient.mean_loss(held=held))
         found["loss"] = 1.0 - lost / start if math.isfinite(lost) else -1.0
     return {**found, "start": start}
-
-
-def _measure(before: Course, after: Course) -> str:
-    """The finest measure that both twins have."""
-    one, other = before.fitted[-1], after.fitted[-1]
-    if not one:  # the run itself fails
-        one = other
-    for measure in MEASURES:
-        same = measure != "loss" or before.function == after.function
-        if measure in one and measure in other and same:
-            return measure
-    raise ArgumentError("there is no score that goes for both the loss as it is and the one of "
-                        f"the fix: {before.function}, {after.function}")  # fmt: skip
-
-
-def better(before: Sequence[float], after: Sequence[float]) -> bool:
-    """The rule of `treat` for the scores.
-
-    >>> better((0.1, 0.2, 0.1), (0.8, 0.9, 0.8)), better((0.1, 0.2, 0.1), (0.1, 0.1, 0.9))
-    (True, False)
-    """
-    gains = [b - a for a, b in zip(before, after, strict=True)]
-    mean = _mean(gains)
-    spread = math.sqrt(_mean([(g - mean) ** 2 for g in gains]))
-    missing = min(max(1.0 - _mean(before), 0.0), 1.0)
-    return all(g > 0 for g in gains) and mean >= max(0.1 * missing, 0.01) and mean > spread
-
-
-def _stopped(courses: Sequence[Course], measure: str) -> list[float]:
-    """Held-out skills where the other seeds' twins were best."""
-    skills = [c.skill(measure, unseen=True) for c in courses]
-    found = []
-    for i, own in enumerate(skills):
-        others = [s for j, s in enumerate(skills) if j != i] or [own]
-        means = [_mean([s[k] for s in others]) for k in range(len(own))]
-        found.append(own[means.index(max(means))])
-    return found
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
 
 
 __all__ = ["ACTIONS", "Course", "Edit", "Trial", "better", "treat"]

@@ -17,7 +17,7 @@ from fathom.doctor import rules
 from fathom.doctor.adapters import adapter_for
 from fathom.doctor.case import Case, LossCall, Step
 from fathom.doctor.finding import Finding
-from fathom.doctor.reasoning import Opinion, reason
+from fathom.doctor.reasoning import Opinion, reason, worth_asking
 from fathom.doctor.schedule import Schedule, clock
 
 CALLS = 8  # calls of the loss that are kept whole
@@ -51,7 +51,6 @@ class Watch:
         self._told: set[str] = set()
         self._off: dict[str, str] = {}
         self._decide_at = 1
-        self._decision = 0.0  # seconds the last one took
         self._odd: tuple[int, ...] = ()
 
     # -- the run ------------------------------------------------------------------------------
@@ -64,7 +63,7 @@ class Watch:
         except BaseException:
             self.adapter.close()
             raise
-        self.schedule.decided(clock() - start)
+        self.schedule.spent += clock() - start
         self._odd = self._oddities()
         return self
 
@@ -113,7 +112,7 @@ class Watch:
             self._odd = odd
             self.decide()
         elif taken >= self._decide_at and (sample is not None or taken <= 8):
-            if taken <= 3 or self.schedule.affords(self._decision):
+            if taken <= 8 or self.schedule.affords(self.schedule.decision):
                 self._decide_at = _next_decision(taken)
                 self.decide()
 
@@ -123,7 +122,8 @@ class Watch:
         return (
             min(len(usage.stale_steps), FEW), min(len(usage.empty_steps), FEW),
             min(len(usage.eval_steps), FEW), min(len(usage.noisy_evaluations), FEW),
-            bool(case.bad_at), case.detached, len(case.unregistered),
+            bool(case.bad_at), min(usage.broken, FEW), min(usage.high // FEW, 2),
+            case.detached, len(case.unregistered),
         )  # fmt: skip
 
     def validation(self, loss: float) -> None:
@@ -196,14 +196,13 @@ class Watch:
         """Ask the rules now, and tell at once what is gravely wrong."""
         start = clock()
         self._safely(self._decide)
-        self._decision = clock() - start
-        self.schedule.decided(self._decision)
+        self.schedule.decided(clock() - start)
         self._tell_grave()
 
     def _decide(self) -> None:
         """Form an opinion."""
         self.case.curve.extend(self.adapter.losses())
-        hits = rules.run(rules.RULES.values(), self.case, self._off)
+        hits = rules.run(worth_asking(self.case), self.case, self._off)
         for name, why in self._off.items():
             if (note := f"rule {name} is off: {why}") not in self.case.notes:
                 self.case.notes.append(note)
@@ -246,7 +245,8 @@ def watch(
 
     Parameters
     ----------
-    model : a `fathom.nn.Module` or a `torch.nn.Module`. optimizer : the one that trains it.
+    model : a `fathom.nn.Module` or a `torch.nn.Module`. optimizer : the one that trains it; a list
+        of several that do so side by side, or in turns.
     loss_fn : the loss, a module or function; where it is not given, calls of the library's own
         losses are seen nevertheless.
     planned_steps : optimizer steps the run will take, if known; helps to tell "too slow".

@@ -111,7 +111,7 @@ def test_quiet_says_only_the_result(run, tmp_path):
 
 
 def test_no_rows_held_back_is_said(run, tmp_path):
-    result = run("train", "xor", "--out", tmp_path / "r")
+    result = run("train", "xor", "--epochs", 100, "--lr", 0.01, "--out", tmp_path / "r")
     assert "no test rows" in result.stdout and "train: 100.00% right on 4 rows" in result.stdout
 
 

@@ -6,12 +6,14 @@ import sys
 from typing import Any
 
 from fathom.doctor.adapters.adapter import Adapter, Listener, Patient
+from fathom.doctor.adapters.together import one_of
 from fathom.engine.errors import ArgumentError
 from fathom.nn.module import Module
 
 
 def adapter_for(model: Any, optimizer: Any = None, loss_fn: Any = None) -> Adapter:
-    """The adapter for a model of either engine."""
+    """The adapter for a model of either engine; of several optimizers it sees one (`Together`)."""
+    optimizer = one_of(optimizer)
     if isinstance(model, Module):
         from fathom.doctor.adapters.fathom_adapter import FathomAdapter
 

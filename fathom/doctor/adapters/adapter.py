@@ -48,7 +48,7 @@ class Patient(Protocol):
     def output(self, change: Callable[[Any], Any] | None = None, batch: int = 0) -> Any:
         """What the model puts out in eval mode, as an array, for a batch, its inputs changed."""
 
-    def skills(self, held: bool = False) -> dict[str, float]:
+    def skills(self, held: bool = False, examples: int = 512) -> dict[str, float]:
         """How good the answers are, by measure, on what it trains on or what is held out; see
         `scoring.skills`."""
 

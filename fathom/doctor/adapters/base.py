@@ -8,6 +8,7 @@ copies of a model.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -54,11 +55,21 @@ class Base:
         self.broken = False  # nothing is watched any more
         self.off: set[str] = set()  # parts that failed
         self._replaying = False
+        self._first_loss: float | None = None
 
     def note(self, text: str) -> None:
         """Something the user should know of."""
         if text not in self.case.notes:
             self.case.notes.append(text)
+
+    def weigh(self, loss: Any) -> Any:
+        """A step's loss, counted where it is not finite or far above the first one."""
+        if isinstance(loss, float):  # not on another device
+            usage = self.case.usage
+            self._first_loss = loss if self._first_loss is None else self._first_loss
+            usage.broken += not math.isfinite(loss)
+            usage.high += loss > 2.0 * self._first_loss > 0.0
+        return loss
 
     def fail(self, error: Exception, what: str = "watching") -> None:
         """Note an error, and watch no more; what the listener raises on purpose goes on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 from zlib import crc32
@@ -14,7 +15,8 @@ from fathom.engine.errors import ArgumentError
 from fathom.engine.tensor import Array
 
 Batch = tuple[tuple[Any, ...], Any]  # inputs and target
-SCORED = 2048  # examples, about, that a score is made of
+SCORED = 512  # examples, about, that a score is made of
+TOGETHER = 32  # rows of a held-out batch, where there are so many
 SMALL = 8  # rows: smaller batches are held out whole
 
 
@@ -31,9 +33,12 @@ class Edits:
     zeroes: bool
     clears_early: bool
     training: bool
-    clip: float
+    clip: float  # what the gradient's norm is clipped to; 0: it is not
+    sign: float = 1.0  # -1: the loop goes up the loss, not down
+    by_batch: bool = False  # whether batch normalization is scored with the batch's statistics
     steps_taken: bool = True  # whether the optimizer's step is made at all
     noisy: bool = False  # whether it is evaluated in train mode
+    compares: bool = False  # whether "agreement" is among the skills
     constant_rate: bool = False  # whether a schedule is left out
     output_change: Callable[[Any], Any] | None = None
     target_change: Callable[[Any], Any] | None = None
@@ -73,6 +78,9 @@ class Edits:
 
     def edit_step(self, edit: Edit) -> None:
         self.steps_taken = True
+
+    def edit_sign(self, edit: Edit) -> None:
+        self.sign = 1.0
 
     def edit_train_mode(self, edit: Edit) -> None:
         self.training, self.noisy = True, False
@@ -198,7 +206,19 @@ class Edits:
         if whole:
             held = [b for b in held if known.isdisjoint(self._keys(b, True))]
         if train and held:
-            self.batches, self.held = train, tuple(held)
+            self.batches, self.held = train, tuple(held if whole else self._put_together(held))
+
+    def _put_together(self, batches: Sequence[Batch]) -> list[Batch]:
+        """Batches of a few rows become larger ones, where their shapes fit."""
+        groups: list[list[Batch]] = []
+        for batch in batches:
+            last = groups[-1] if groups else []
+            few = last and sum(self.rows(b) for b in last) < TOGETHER
+            if few and _shape(last[0]) == _shape(batch):
+                last.append(batch)
+            else:
+                groups.append([batch])
+        return [self._merged(g) if len(g) > 1 else g[0] for g in groups]
 
     def _keys(self, batch: Batch, whole: bool) -> list[int]:
         """A number for each example (or for the batch), the same wherever it comes again."""
@@ -228,17 +248,35 @@ class Edits:
 
     # -- scores ----------------------------------------------------------------------------
 
-    def skills(self, held: bool = False) -> dict[str, float]:
-        """How good the answers are on what is trained on, or held out; see `scoring.skills`."""
-        return skills(self.answers(self._few(self.held if held else self.batches)),
-                      self.function, self.options)  # fmt: skip
+    def skills(self, held: bool = False, examples: int = SCORED) -> dict[str, float]:
+        """How good the answers are on what is trained on, or held out; see `scoring.skills`.
+        examples : so many are looked at, about."""
+        batches = self._few(self.held if held else self.batches, examples)
+        found = skills(self.answers(batches), self.function, self.options)
+        return {"agreement": self._agreement(batches), **found} if self.compares else found
 
-    def _few(self, batches: Sequence[Batch]) -> list[Batch]:
-        """Batches of about 2,048 examples in all, evenly picked."""
+    def _agreement(self, batches: Sequence[Batch]) -> float:
+        """1 less the square of what the answers to the same examples differ by, in batches of half
+        the size, over the variance of the answers."""
+        apart, spread = [0.0], [1e-12]
+        for batch in batches:
+            middle, n = self.rows(batch) // 2, self.rows(batch)
+            if middle < 2:
+                continue
+            parts = [self.taken(batch, np.arange(middle)), self.taken(batch, np.arange(middle, n))]
+            whole = np.asarray(self.answers([batch])[0][0], np.float64)
+            again = np.concatenate([o for o, _ in self.answers(parts)]).astype(np.float64)
+            if whole.shape == again.shape and np.isfinite(whole).all():
+                apart.append(float(((whole - again) ** 2).sum()))
+                spread.append(float(((whole - whole.mean(axis=0)) ** 2).sum()))
+        return 1.0 - sum(apart) / sum(spread)
+
+    def _few(self, batches: Sequence[Batch], examples: int = SCORED) -> list[Batch]:
+        """Batches of so many examples in all, about, evenly picked."""
         if not batches:
             return []
         size = max(max(self.rows(b) for b in batches[:4]), 1)
-        most = max(SCORED // size, 2)
+        most = max(examples // size, 2)
         return list(batches[:: -(-len(batches) // most)])
 
     def score(self) -> float:
@@ -264,8 +302,32 @@ def _rows(value: Any) -> int:
     return int(shape[0]) if len(shape) else 0
 
 
+def _shape(batch: Batch) -> list[Any]:
+    """Shapes of all tensors but for the number of rows."""
+    return [
+        (getattr(x, "dtype", None), getattr(x, "shape", (0,))[1:]) for x in (*batch[0], batch[1])
+    ]
+
+
+def clipped(case: Any) -> float:
+    """What the loop clips the gradient's norm to; 0 where it does not seem to.
+
+    The norms of several sampled steps that learn are then one and the same round number.
+    """
+    norms = []
+    for step in case.steps:
+        stats = [p for p in step.parameters.values() if p.gradient > 0]
+        norm = math.sqrt(sum(p.gradient**2 for p in stats))
+        if math.isfinite(norm) and any(p.update > 0 for p in stats):
+            norms.append(norm)
+    top = max(norms, default=0.0)
+    plain = float(f"{top:.2g}")
+    same = [n for n in norms if abs(n - plain) < 1e-3 * plain]
+    return plain if len(same) >= 3 else 0.0
+
+
 def _as(like: Any, values: Array) -> Any:
     return like.new_tensor(values) if hasattr(like, "new_tensor") else type(like)(values)
 
 
-__all__ = ["BINARY", "CLASSIFYING", "Batch", "Edits"]
+__all__ = ["BINARY", "CLASSIFYING", "Batch", "Edits", "clipped"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fathom.doctor.adapters.base import safe
+from fathom.doctor.adapters.base import EARLY, safe
 from fathom.doctor.adapters.fathom_eager import FathomEager
 from fathom.doctor.adapters.fathom_reading import largest
 from fathom.doctor.adapters.fathom_sample import ParameterSample
@@ -79,6 +79,7 @@ class FathomAdapter(FathomEager):
             self._backwards += 1
             self._look_at_modes()
             self._was_cleared = True  # as far as is known
+            usage.unseen += self._step < EARLY
             if self.batches.wanted(self._sampling):
                 self.part("kept batches", self.batches.take, compiled, args)
         if not math.isnan(value):

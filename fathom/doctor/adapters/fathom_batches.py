@@ -12,6 +12,7 @@ from fathom.engine.tensor import Tensor
 from fathom.func import leaves
 
 BATCHES, BYTES = 64, 32 << 20
+READ = 24  # batches at most, where they are read off the graph
 SURE, SECONDS = 8, 0.002  # batches kept whatever it costs; time for copies of further ones
 
 Batch = tuple[tuple[Any, ...], Tensor]  # inputs and target
@@ -63,10 +64,12 @@ def _array(value: Any) -> Any:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether two arrays are the same piece of memory."""
-    if not isinstance(a, np.ndarray) or not isinstance(b, np.ndarray):
+    """Whether two arrays are the same piece of memory, or hold the same."""
+    if not isinstance(a, np.ndarray) or not isinstance(b, np.ndarray) or a.shape != b.shape:
         return False
-    return a is b or (a.shape == b.shape and a.ctypes.data == b.ctypes.data)
+    if a is b or a.ctypes.data == b.ctypes.data:
+        return True
+    return a.dtype.kind == b.dtype.kind and np.allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
 def _tensor(value: Any) -> Any:
@@ -79,4 +82,4 @@ def _copied(value: Any) -> Any:
     return Tensor(value.copy()) if isinstance(value, np.ndarray) else value
 
 
-__all__ = ["Batches"]
+__all__ = ["READ", "Batches"]

@@ -13,6 +13,7 @@ from fathom.doctor.adapters.fathom_facts import values
 from fathom.doctor.adapters.fathom_graph import reaches
 from fathom.doctor.adapters.fathom_reading import FathomReader, Quiet, largest
 from fathom.doctor.adapters.fathom_sample import LayerSample, ParameterSample
+from fathom.doctor.adapters.together import Together
 from fathom.doctor.case import NAN, WEIGHTED, LayerStats, ParameterStats, Step
 from fathom.doctor.schedule import clock
 from fathom.engine.hearing import HEARERS, Rehearsed
@@ -33,6 +34,7 @@ class FathomEager(FathomReader):
         self._parameters: ParameterSample | None = None
         self._stepping: Any = None  # the optimizer whose step is under way
         self._losses: list[float] = []  # of steps that are over
+        self._ill_kept = False
         self._probe: Tensor | None = None  # a parameter that gets a gradient
         self._sampling = False
 
@@ -86,7 +88,7 @@ class FathomEager(FathomReader):
     def _arm(self) -> None:
         """Before a step: hooks on the layers, if it is to be sampled."""
         self._sampling = self.listener.due(self._step)
-        if self._sampling or not self.batches:
+        if self._sampling or not self.batches or self._reads:
             came_out = self.model.register_forward_hook(Quiet(self._came_out))
             self._layer_handles.append(came_out)
         if self._sampling and "statistics of layers" not in self.off:
@@ -108,6 +110,8 @@ class FathomEager(FathomReader):
             self.part("statistics of layers", self._sample.note, name, output)
             if not self.case.entering and self.case.layers[name].kind in WEIGHTED:
                 self.part("what layers are given", self._note_entering, given)
+        elif self._inputs is not None and self._output is None:  # inside a forward pass with
+            self.case.layers[name].without += 1
 
     def _note_entering(self, given: Any) -> None:
         found = (values(x, rows_kept(x.shape)) for x in given[:1] if hasattr(x, "shape"))
@@ -171,12 +175,16 @@ class FathomEager(FathomReader):
         if self._backwards and self._probe is not None and self._probe.grad is None:
             self._backwards = 0  # what came before was thrown away
             self._values.clear()
+            own = [call for call in self._calls if call[3] is root]
+            self._calls = own or ([] if self._reads else self._calls[-1:])
         self._backwards += 1
         if (self._step < EARLY or self._sampling) and self._is_clear():
             self._was_cleared = True
             self.case.usage.zeroings += self._backwards > 1
             self._values.clear()
         self._values.append(self._check(self._measured(root)))
+        if not self._calls and self._backwards == 1 and self._is_to_be_read(self._sampling):
+            self.part("reading the loss", self._read_loss, root)
         if self._sampling:
             call = self.part("reading the graph", self._look, root)
             self._took(start)
@@ -196,7 +204,10 @@ class FathomEager(FathomReader):
                 self._backwards -= 1
                 self._calls.clear()
                 return
-        if self._calls and self._backwards == 1 and self.batches.wanted(self._sampling):
+        ill = bool(self._first_bad) and not self._ill_kept  # the batch that may have brought it
+        wanted = self.batches.wanted(self._sampling) or ill
+        self._ill_kept |= ill
+        if self._calls and self._backwards == 1 and wanted:
             self.part("kept batches", self._keep_batch, *largest(self._calls)[:3])
         if self._step < EARLY and not self._got_gradient:
             self._got_gradient = not self._is_clear()
@@ -225,21 +236,32 @@ class FathomEager(FathomReader):
     @safe
     def _is_ours(self, optimizer: Any) -> bool:
         own = self.optimizer
+        if isinstance(own, Together):
+            return own.holds(optimizer)
         while own is not None and own is not optimizer:
             own = getattr(own, "optimizer", None)  # SAM, Lookahead
         return own is not None
 
     def on_step(self, optimizer: Any, closure: Any) -> bool:
         if self._is_ours(optimizer) and (self._stepping is None or self._stepping is optimizer):
-            self._pre_step(closure)
+            self._before_step(optimizer, closure)
             if self._rehearsing:
                 raise Rehearsed
             self._stepping = optimizer
         return self._rehearsing
 
+    def _before_step(self, optimizer: Any, closure: Any) -> None:
+        several = self.optimizer
+        if isinstance(several, Together):
+            closure = closure if several.joint else several  # gradients of others may be left over
+            several.begins(optimizer, lambda: self._pre_step(closure))
+        else:
+            self._pre_step(closure)
+
     @safe
     def _pre_step(self, closure: Any) -> None:
         usage = self.case.usage
+        usage.closures |= closure is not None
         if closure is None and (self._step < EARLY or self._sampling):
             if self._backwards and not self._was_cleared and self._step:
                 usage.stale_steps.append(self._step)
@@ -263,11 +285,15 @@ class FathomEager(FathomReader):
         self._stepping = None
         if self._parameters is not None and not self._parameters.has_gradients:  # of a closure
             self._parameters.note_gradients()
-        self._post_step()
+        if isinstance(self.optimizer, Together):
+            self.optimizer.ended(optimizer, self._post_step)
+        else:
+            self._post_step()
 
     def _post_step(self) -> None:
         measured = self._values or self._foreign[-1:] or [NAN]
-        self._losses.append(sum(measured) / len(measured))
+        mean = sum(measured) / len(measured)
+        self._losses.append(self.weigh(mean) if self._values else mean)
         if self._foreign and not self._backwards and not self.case.reached:
             self.case.detached = True
         if self._in_eval:

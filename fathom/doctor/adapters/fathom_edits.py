@@ -242,9 +242,10 @@ class FathomEdits(Edits):
             self.between = Between(self.between.place, f"{name[:-1]}1", self.between.move)
 
     def edit_connect(self, edit: Edit) -> None:
-        raise ArgumentError(
-            "detach() and no_grad() inside a Fathom model cannot be undone in a copy"
-        )
+        self.rewrite.connected = True
+        for p in self.model.parameters():
+            p.requires_grad_(p.dtype.kind == "f")
+        self.edit_rebuild_optimizer(edit)
 
     def edit_normalize(self, edit: Edit) -> None:
         found = [(n, m) for n, m in self.model.named_modules()

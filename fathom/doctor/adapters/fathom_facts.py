@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,29 @@ def held_elsewhere(optimizer: Any) -> set[int]:
     return {id(p) for o in others for g in getattr(o, "param_groups", ()) for p in g["params"]}
 
 
+def hiding(model: Module, wanted: Mapping[int, Any]) -> dict[int, str]:
+    """The attributes of the model's modules that hold tensors by these ids where modules do not
+    look: in lists, tuples and dictionaries, or bare."""
+    found: dict[int, str] = {}
+    for prefix, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if not attribute.startswith("_"):
+                name = f"{prefix}.{attribute}" if prefix else attribute
+                found |= {i: name for i in _held(value) if i in wanted}
+    return found
+
+
+def _held(value: Any, depth: int = 3) -> Iterator[int]:
+    """Ids of the tensors in a value."""
+    if isinstance(value, Tensor):
+        yield id(value)
+    elif isinstance(value, Module):
+        yield from map(id, value.parameters())
+    elif isinstance(value, list | tuple | set | dict) and depth:
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _held(inner, depth - 1)
+
+
 def _role(kind: str, own: str, p: Tensor) -> str:
     if kind in EMBEDDINGS:
         return "embedding"
@@ -116,7 +140,9 @@ def describe_optimizer(optimizer: Any, names: dict[int, str]) -> OptimizerFacts 
         options["names"] = [names[id(p)] for p in group["params"] if id(p) in names]
         strangers += [tuple(p.shape) for p in group["params"] if id(p) not in names]
         groups.append(options)
-    return OptimizerFacts(type(optimizer).__name__, groups, strangers)
+    kind = getattr(optimizer, "kind", type(optimizer).__name__)
+    several = len(getattr(optimizer, "optimizers", (optimizer,)))
+    return OptimizerFacts(kind, groups, strangers, several)
 
 
 def values(given: Any, rows: int | None = None) -> Array | None:
@@ -135,6 +161,6 @@ def values(given: Any, rows: int | None = None) -> Array | None:
 
 
 __all__ = [
-    "describe_layers", "describe_optimizer", "describe_parameters", "held_elsewhere", "kind_of",
-    "values",
+    "describe_layers", "describe_optimizer", "describe_parameters", "held_elsewhere", "hiding",
+    "kind_of", "values",
 ]  # fmt: skip

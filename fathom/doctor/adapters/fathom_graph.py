@@ -9,7 +9,6 @@ import numpy as np
 from fathom.doctor.adapters.graph import ACTIVATIONS, Op
 from fathom.engine.tape import Node
 from fathom.engine.tensor import Tensor
-from fathom.nn.parameter import Parameter
 
 LIMIT = 20_000  # nodes looked at
 NAMES = {
@@ -86,12 +85,12 @@ def reaches(root: Node, names: Mapping[int, str]) -> tuple[bool, list[Tensor]]:
 
 
 def strangers(root: Node, names: Mapping[int, str]) -> list[Tensor]:
-    """Parameters in the graph behind a node that are not among `names`."""
+    """Leaves in the graph behind a node that are not among `names`."""
     seen, nodes = {root}, [root]
     found: dict[int, Tensor] = {}
     for node in nodes:
         for parent in node.parents:
-            if isinstance(parent, Parameter) and id(parent) not in names:
+            if isinstance(parent, Tensor) and id(parent) not in names:
                 found[id(parent)] = parent
             elif isinstance(parent, tuple) and parent[0] not in seen and len(nodes) < LIMIT:
                 seen.add(parent[0])

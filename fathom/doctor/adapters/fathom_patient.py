@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from fathom import nn, optim
-from fathom.doctor.adapters.edits import Batch
+from fathom.doctor.adapters.edits import Batch, clipped
 from fathom.doctor.adapters.fathom_edits import FathomEdits
 from fathom.doctor.adapters.fathom_rewrite import Rewrite
-from fathom.doctor.adapters.scoring import CLASSIFYING, Pair
+from fathom.doctor.adapters.scoring import CLASSIFYING, REGRESSING, Pair
 from fathom.doctor.finding import Edit
 from fathom.engine import random
 from fathom.engine.errors import ArgumentError, FathomError
@@ -43,7 +43,7 @@ class FathomPatient(FathomEdits):
             raise ArgumentError("what the loop does between the model's output and the loss "
                                 "could not be told")  # fmt: skip
         call, usage = adapter.case.loss, adapter.case.usage
-        self.seed, self.clip, self.done = seed, 0.0, 0
+        self.seed, self.clip, self.done = seed, clipped(adapter.case), 0
         self.between = adapter.between
         self.model = _copied(adapter.model)
         self._begin(adapter, fresh)
@@ -134,13 +134,13 @@ class FathomPatient(FathomEdits):
     def _backward(self, inputs: tuple[Any, ...], target: Any) -> Tensor:
         loss = self._loss(self.forward(inputs), target)
         if loss.requires_grad:
-            loss.backward()
+            (self.sign * loss).backward()
         return loss
 
     def _again(self, inputs: tuple[Any, ...], target: Any) -> Tensor:
         self.optimizer.zero_grad()
         if self.optimizer.wants_graph:
-            return self._loss(self.forward(inputs), target)
+            return self.sign * self._loss(self.forward(inputs), target)
         return self._backward(inputs, target)
 
     def losses_at(self, rates: Sequence[float], batch: int = 0) -> list[float]:
@@ -156,6 +156,8 @@ class FathomPatient(FathomEdits):
 
     def _loss(self, output: Any, target: Any) -> Tensor:
         output, target = self._changed(output, target)
+        if self.function in REGRESSING and output.shape != target.shape:  # as a loop's own does
+            output, target = output + 0 * target, target + 0 * output
         function = getattr(F, self.function, None) or getattr(objectives, self.function, None)
         if function is None:
             raise ArgumentError(f"no loss {self.function!r} to train a copy with")
@@ -170,10 +172,11 @@ class FathomPatient(FathomEdits):
             target = self.target_change(target)
         if self.squeezes and output.shape != target.shape and output.size == target.size:
             target = target.reshape(output.shape)
-        if self.function in CLASSIFYING and target.shape != output.shape:
-            target = target.astype(np.int64)
-        elif self.function not in CLASSIFYING and target.dtype != output.dtype:
-            target = target.astype(output.dtype)
+        if self.function == "nll_loss" and target.shape == output.shape and output.ndim > 1:
+            target = Tensor(target.value().argmax(axis=1))  # one-hot rows
+        labels = self.function in CLASSIFYING and target.shape != output.shape
+        if labels or target.dtype != output.dtype:
+            target = target.astype(np.int64 if labels else output.dtype)
         return output, target
 
     # -- measuring ----------------------------------------------------------------------------
@@ -214,11 +217,16 @@ class FathomPatient(FathomEdits):
     @contextmanager
     def _at_rest(self) -> Iterator[None]:
         modes = [(m, m.training) for m in self.model.modules()]
+        norms = [m for m in self.model.modules() if getattr(m, "track_running_stats", False)]
         self.model.eval()
+        for module in norms if self.by_batch else ():
+            _set(module, training=True, track_running_stats=False)
         try:
             with self._quietly(), no_grad():
                 yield
         finally:
+            for module in norms:
+                _set(module, track_running_stats=True)
             for module, mode in modes:
                 object.__setattr__(module, "training", mode)
 
@@ -233,6 +241,11 @@ class FathomPatient(FathomEdits):
             except FAILURES as error:
                 text = str(error).partition("\n")[0][:160]
                 raise ArgumentError(f"the copy fails: {type(error).__name__}: {text}") from error
+
+
+def _set(module: Any, **values: bool) -> None:
+    for name, value in values.items():
+        object.__setattr__(module, name, value)
 
 
 def _copied(model: Any) -> Any:

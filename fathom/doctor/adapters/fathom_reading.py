@@ -5,22 +5,25 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fathom.doctor.adapters.base import START, Base, Hook, is_noisy, ordered, rows_kept
-from fathom.doctor.adapters.fathom_batches import Batches
+from fathom.doctor.adapters.fathom_batches import READ, Batches
 from fathom.doctor.adapters.fathom_between import Between, between
 from fathom.doctor.adapters.fathom_facts import (
     describe_layers,
     describe_optimizer,
     describe_parameters,
     held_elsewhere,
+    hiding,
     values,
 )
 from fathom.doctor.adapters.fathom_graph import NORM_NAMES, name_of, read, strangers
+from fathom.doctor.adapters.fathom_written import written
 from fathom.doctor.adapters.graph import Structure, adopt, structure
 from fathom.doctor.case import BATCH_NORMS, NAN, Case, LossCall
 from fathom.doctor.probes.running import untouched
@@ -31,6 +34,7 @@ from fathom.func import leaves
 from fathom.nn import functional as F
 from fathom.nn.lazy import UninitializedParameter
 from fathom.nn.module import Module
+from fathom.nn.parameter import Parameter
 
 Call = tuple[str, tuple[Any, ...], dict[str, Any], Tensor]  # function, arguments, keywords, value
 
@@ -68,6 +72,7 @@ class FathomReader(Base, Hearer):
         self._ways: dict[Any, Structure] = {}  # from a loss's input to a layer
         self._step = 0
         self._lazy = False
+        self._reads = False  # whether the loss is read off the graph
         self._modules: dict[str, Module] = {}
         self._tensors: dict[str, Tensor] = {}
         self._names: dict[int, str] = {}
@@ -125,7 +130,8 @@ class FathomReader(Base, Hearer):
         self._first_bad, self._bad_value = "", NAN
 
     def _look_at_modes(self) -> None:
-        self._in_eval = bool(self._noisy) and not any(m.training for m in self._noisy)
+        still = bool(self._noisy) and not self.model.training
+        self._in_eval = still and not any(m.training for m in self._modules.values())
 
     def _is_clear(self) -> bool:
         """Whether no trained parameter holds a gradient other than 0."""
@@ -164,9 +170,27 @@ class FathomReader(Base, Hearer):
         node = next((n for n in nodes if n is not None), None)
         found = strangers(node, self._names) if node is not None else []
         known = held_elsewhere(None) if found else set()
-        self.case.unregistered = [tuple(p.shape) for p in found if id(p) not in known]
+        others = {id(p): p for p in found if id(p) not in known}
+        attributes = hiding(self.model, others) if others else {}
+        self.case.unregistered = [tuple(p.shape) for i, p in others.items()
+                                  if i in attributes or isinstance(p, Parameter)]  # fmt: skip
+        self.case.hidden_in = next(iter(attributes.values()), "")
 
     # -- the loss -------------------------------------------------------------------------
+
+    def _is_to_be_read(self, sampling: bool) -> bool:
+        """Whether a loss that was not heard is to be read off the graph in this step."""
+        more = self._reads and len(self.batches) < READ and self.batches.wanted(False)
+        return sampling or more
+
+    def _read_loss(self, root: Tensor) -> None:
+        """A loss that is written out by hand, as if it had been heard."""
+        outputs = [o for o in leaves(self._output) if isinstance(o, Tensor)]
+        found = written(root.node, outputs) if root.node is not None else None
+        if found is not None:
+            function, output, target, options = found
+            self._calls.append((function, (output, target), options, root))
+            self._reads = True
 
     def _loss_call(
         self, function: str, args: tuple[Any, ...], keywords: dict[str, Any], value: Tensor | None
@@ -183,6 +207,7 @@ class FathomReader(Base, Hearer):
         options.setdefault("reduction", "mean")
         way = self._way(function, given)
         number = NAN if value is None else float(value.value().mean())
+        number = math.copysign(options.pop("value", number), number)
         return LossCall(
             self._step, function, output, target, number, options, way.path, way.last, shapes,
             not self._in_eval, max(len(self._calls), 1), way.scaled, over=way.over,

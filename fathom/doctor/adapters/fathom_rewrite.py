@@ -6,7 +6,7 @@ Fathom lets a watcher run every operation (`engine.levels.watching`); it may run
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from fathom.doctor.adapters.fathom_facts import kind_of
@@ -14,6 +14,7 @@ from fathom.doctor.adapters.fathom_graph import NAMES
 from fathom.doctor.adapters.graph import ACTIVATIONS
 from fathom.doctor.case import NORMS, WEIGHTED
 from fathom.engine.levels import watching
+from fathom.engine.modes import MODE, GradMode
 from fathom.engine.primitive import record
 from fathom.engine.tensor import Tensor
 from fathom.nn import functional as F
@@ -32,13 +33,14 @@ class Rewrite:
     """What is done in place of an operation.
 
     swaps : a layer ("" for all) -> the activation behind it. drop_outputs : activations behind
-    the last layer do nothing. axis : a softmax over the rows runs over the classes.
+    the last layer do nothing. axis : a softmax over the rows runs over the classes. connected :
+    detach() and no_grad() do nothing.
     """
 
     def __init__(self, model: Module, last: str) -> None:
         self.last = last
         self.swaps: dict[str, Callable[[Any], Any]] = {}
-        self.drop_outputs = self.axis = False
+        self.drop_outputs = self.axis = self.connected = False
         self.swapped = 0  # operations that were another one
         self._layer = ""
         self._owner: dict[str, str] = {}  # of normalizations: the layer that they follow
@@ -66,11 +68,12 @@ class Rewrite:
     def __call__(self) -> Iterator[None]:
         """Inside, operations are what they shall be."""
         self._layer = ""
-        if not self.busy:
-            yield
-            return
-        with watching(self._run):
-            yield
+        with _connected() if self.connected else nullcontext():
+            if not self.busy:
+                yield
+                return
+            with watching(self._run):
+                yield
 
     def _run(self, primitive: Any, args: Any, params: dict[str, Any], grad: bool) -> Any:
         name = NAMES.get(primitive.name, primitive.name)
@@ -97,6 +100,22 @@ class Rewrite:
         if name in SQUASHING:
             return None
         return self.swaps.get(self._layer, self.swaps.get(layer, self.swaps.get("")))
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    """Inside, nothing cuts the graph."""
+    detach, enter = Tensor.detach, GradMode.__enter__
+
+    def entered(mode: GradMode) -> None:
+        mode._tokens.append(MODE.set(MODE.get()))
+
+    Tensor.detach = lambda self: self  # type: ignore[method-assign]
+    GradMode.__enter__ = entered  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Tensor.detach, GradMode.__enter__ = detach, enter  # type: ignore[method-assign]
 
 
 __all__ = ["FUNCTIONS", "Rewrite"]

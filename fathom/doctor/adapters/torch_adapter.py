@@ -179,7 +179,7 @@ class TorchAdapter(TorchReader):
         self._inputs = (*args, *keywords.values())
         self._named = tuple(keywords)
         still = not module.training and bool(self._noisy)
-        self._in_eval = still and not any(m.training for m in self._noisy)
+        self._in_eval = still and not any(m.training for m in self._modules.values())
 
     @safe
     def _came_out(self, module: Any, given: Any, output: Any) -> None:
@@ -271,6 +271,7 @@ class TorchAdapter(TorchReader):
             value = value.item()
             if not math.isfinite(value) and not self.case.bad_at:
                 self.case.bad_at = self._first_bad = self._blame()
+                self.part("kept batches", self._keep_read, root)
         self._values.append(value if root.is_cpu or root.ndim else root.detach())
 
     def _is_clear(self) -> bool:
@@ -291,11 +292,17 @@ class TorchAdapter(TorchReader):
             return
         if self._calls:
             self._keep(*largest(self._calls)[:3])
-        elif self._reads and len(self.batches) < READ and root.grad_fn is not None:
-            nodes = near(root.grad_fn)
-            kept = kept_call(nodes) or written_call(nodes, with_graph(self._raw))
-            if kept is not None:
-                self._keep(kept[1], kept[2:4], {})
+        elif self._reads and len(self.batches) < READ:
+            self._keep_read(root)
+
+    def _keep_read(self, root: Any) -> None:
+        """The same, read off the graph; of the first loss that is not finite, too."""
+        if root.grad_fn is None:
+            return
+        nodes = near(root.grad_fn)
+        kept = kept_call(nodes) or written_call(nodes, with_graph(self._raw))
+        if kept is not None:
+            self._keep(kept[1], kept[2:4], {})
 
     def _keep(self, function: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         given = args[0] if args else keywords.get("input")
@@ -309,6 +316,7 @@ class TorchAdapter(TorchReader):
     def _pre_step(self, optimizer: Any, args: Any, keywords: Any) -> None:
         closure = args[1] if len(args) > 1 else keywords.get("closure")  # args[0]: the optimizer
         usage = self.case.usage
+        usage.closures |= closure is not None
         start = clock() if self._sampling or self._step < EARLY else 0.0
         if closure is None and start:
             if self._backwards and not self._was_cleared and self._step:
@@ -332,7 +340,8 @@ class TorchAdapter(TorchReader):
             usage.eval_steps.append(self._step)
         if self._backwards > 1:
             usage.accumulation = max(usage.accumulation, self._backwards)
-        self._losses.append(sum(values[1:], values[0]) / len(values) if values else NAN)
+        mean = sum(values[1:], values[0]) / len(values) if values else NAN
+        self._losses.append(self.weigh(mean) if values else mean)
         sample = None
         if self._sampling:
             start = clock()

@@ -171,7 +171,9 @@ def describe_optimizer(optimizer: Any, names: dict[int, str]) -> OptimizerFacts 
         options["names"] = [names[id(p)] for p in group["params"] if id(p) in names]
         strangers += [tuple(p.shape) for p in group["params"] if id(p) not in names]
         groups.append(options)
-    return OptimizerFacts(type(optimizer).__name__, groups, strangers)
+    kind = getattr(optimizer, "kind", type(optimizer).__name__)
+    several = len(getattr(optimizer, "optimizers", (optimizer,)))
+    return OptimizerFacts(kind, groups, strangers, several)
 
 
 def _number(value: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from fathom.doctor.adapters.edits import Batch
+from fathom.doctor.adapters.edits import Batch, clipped
 from fathom.doctor.adapters.scoring import CLASSIFYING, Pair
 from fathom.doctor.adapters.torch_between import Between
 from fathom.doctor.adapters.torch_edits import TorchEdits, _options, generators
@@ -42,7 +42,7 @@ class TorchPatient(TorchEdits):
             raise ArgumentError("what the loop does between the model's output and the loss "
                                 "could not be told")  # fmt: skip
         call, usage = adapter.case.loss, adapter.case.usage
-        self.seed, self.clip = seed, 0.0
+        self.seed, self.clip = seed, clipped(adapter.case)
         self.between: Between = adapter.between
         self.keywords: tuple[str, ...] = adapter.keywords
         self.model, memo = _copied(adapter.model)
@@ -123,7 +123,7 @@ class TorchPatient(TorchEdits):
             self.optimizer.zero_grad()
         loss = self._loss(self.forward(inputs), target)
         if loss.requires_grad:
-            loss.backward()
+            (self.sign * loss).backward()
         return loss
 
     def _schedule(self) -> None:
@@ -164,6 +164,8 @@ class TorchPatient(TorchEdits):
             target = self.target_change(target)
         if self.squeezes and output.shape != target.shape and output.numel() == target.numel():
             target = target.reshape(output.shape)
+        if self.function in CLASSIFYING and target.shape == output.shape and output.ndim > 1:
+            target = target.argmax(1) if self.function == "nll_loss" else target.to(output.dtype)
         return output, target
 
     def _tensor(self, value: Any, like: Any) -> Any:
@@ -211,11 +213,16 @@ class TorchPatient(TorchEdits):
     @contextmanager
     def _at_rest(self) -> Iterator[None]:
         modes = [(m, m.training) for m in self.model.modules()]
+        norms = [m for m in self.model.modules() if getattr(m, "track_running_stats", False)]
         self.model.eval()
+        for module in norms if self.by_batch else ():
+            module.training, module.track_running_stats = True, False
         try:
             with self._quietly(), torch.no_grad():
                 yield
         finally:
+            for module in norms:
+                module.track_running_stats = True
             for module, mode in modes:
                 module.training = mode
 

@@ -4,6 +4,7 @@ looks. `torch_adapter.TorchAdapter` knows when."""
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -189,7 +190,9 @@ class TorchReader(Base):
             return None
         _, function, output, target, options = kept
         self._reads = True
-        return self._make(function, output, target, float(root.detach().mean()), options)
+        value = float(root.detach().mean())
+        value = math.copysign(options.pop("value", value), value)
+        return self._make(function, output, target, value, options)
 
     def _make(
         self, function: str, output: Any, target: Any, value: float, options: dict[str, Any]

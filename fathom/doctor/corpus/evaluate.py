@@ -75,11 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=1, help="seeds of faulty runs")
     parser.add_argument("--healthy-seeds", type=int, default=3)
     parser.add_argument("--only", default="", help="runs whose id contains this")
+    parser.add_argument("--sample", type=int, default=1, metavar="N", help="each N-th run only")
     parser.add_argument("--resume", metavar="JSONL", help="keep results here, go on from here")
     parser.add_argument("--json", metavar="FILE", help="write the numbers and all runs")
     parser.add_argument("--treat", action="store_true", help="try the fixes, too (slow)")
-    parser.add_argument("--budget", type=float, default=1.0, help="share of time for watching; 1: "
-                        "the sampled steps do not depend on the machine's speed")  # fmt: skip
+    parser.add_argument("--budget", type=float, help="share of time for watching, if not the "
+                        "default; 1: sampling does not depend on the machine's speed")  # fmt: skip
     parser.add_argument("--overhead", action="store_true", help="measure what watching costs")
     parser.add_argument("--runs", action="store_true", help="a line for each run that went wrong")
     options = parser.parse_args(arguments)
@@ -90,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         overhead(engines)
         return
     chosen = runs(options.split, engines, options.seeds, options.healthy_seeds, options.only)
+    chosen = chosen[:: options.sample]
     records = evaluate(chosen, jobs=options.jobs, resume=options.resume, treat=options.treat,
                        budget=options.budget)  # fmt: skip
     print(report(records, wrong=options.runs))

@@ -39,7 +39,8 @@ def outcome(run: Run, steps: int = 0) -> tuple[float, str]:
 def observed(run: Run, options: dict[str, Any]) -> dict[str, Any]:
     """A run under the doctor's eyes, as plain values: findings, and when each was first told.
 
-    options : `budget`, of the doctor's time; `treat`: whether the first finding is tried.
+    options : `budget`, of the doctor's time, if not the default one; `treat`: whether the first
+    finding is tried.
     """
     fault = run.of
     record: dict[str, Any] = {
@@ -67,41 +68,28 @@ def _observe(run: Run, record: dict[str, Any], options: dict[str, Any]) -> None:
     record["onset"] = program.evaluates if late else 0
     record["places"] = sorted(set(fault.where(program.model, fault.recipe(
         run.source, run.strength)))) if fault else []  # fmt: skip
-    watches: list[tuple[Any, dict[str, int]]] = []
+    watches: list[Any] = []
 
     def watching(*args: Any, **keywords: Any) -> Any:
-        seen = watch(*args, budget=options.get("budget", 1.0), **keywords)
-        watches.append((seen, timed(seen)))
-        return seen
+        if options.get("budget"):
+            keywords["budget"] = options["budget"]
+        watches.append(watch(*args, **keywords))
+        return watches[-1]
 
     start = time.perf_counter()
     program.run(watching)
     record["seconds"] = round(time.perf_counter() - start, 3)
-    for seen, told in watches:
+    for seen in watches:
         end = seen.case.usage.steps
         record["findings"] += [
             {"kind": f.kind, "severity": f.severity, "probability": float(f.probability),
              "strength": float(f.strength), "where": f.where, "since": f.since_step,
-             "told": told.get(f.kind, end)}
+             "told": seen.told.get(f.kind, end)}
             for f in seen.findings
         ]  # fmt: skip
         record["notes"] += list(seen.case.notes)
         if options.get("treat") and fault and record["proven"] is None:
             record["proven"] = proven(seen, fault.expected)
-
-
-def timed(seen: Any) -> dict[str, int]:
-    """The optimizer step at which each kind of finding was first told; filled as it goes."""
-    told: dict[str, int] = {}
-    decide = seen._decide
-
-    def decide_and_note() -> None:
-        decide()
-        for finding in seen.findings:
-            told.setdefault(finding.kind, seen.case.usage.steps)
-
-    seen._decide = decide_and_note
-    return told
 
 
 def proven(seen: Any, expected: tuple[str, ...]) -> bool | None:
@@ -124,4 +112,4 @@ def shown(results: Iterable[T], total: int, what: str) -> Iterator[T]:
         yield from progress.track(results, total=total)
 
 
-__all__ = ["limit_threads", "observed", "outcome", "proven", "shown", "timed"]
+__all__ = ["limit_threads", "observed", "outcome", "proven", "shown"]

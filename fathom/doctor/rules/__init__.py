@@ -1,5 +1,7 @@
 """What the doctor can find: `RULES`, by name. One file for each part of a run they look at."""
 
+import numpy.ma  # noqa: F401 - what np.unique and np.median would import in the midst of a run
+
 from fathom.doctor.rules import (  # noqa: F401 - they declare rules
     loop,
     outcome,

@@ -10,7 +10,8 @@ from fathom.doctor.finding import Edit, Evidence, Fix
 from fathom.doctor.rules.rule import Hit, rule
 
 STUCK = ("not_learning", "learning_rate_too_low", "constant_output", "still_improving",
-         "underfitting", "one_batch", "no_signal")  # fmt: skip
+         "underfitting", "one_batch", "no_signal", "linear_baseline",
+         "learning_rate_range")  # fmt: skip
 WILD = ("learning_rate_too_high", "exploding_gradients", "non_finite", "dead_units",
         "saturated_units", "strong_regularization", "not_learning", "constant_output",
         "still_improving", "vanishing_gradients", "off_centre", "duplicate_units",
@@ -35,7 +36,7 @@ def _noisy(case: Case) -> str:
     explains=WILD,
 )  # fmt: skip
 def missing_zero_grad(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
-    stale, looked = case.usage.stale_steps, min(case.usage.steps, 16)
+    stale, looked = case.usage.stale_steps, min(case.usage.steps, 16) - case.usage.unseen
     if len(stale) < max(limits["steps"], limits["share"] * looked):
         return
     evidence = (
@@ -72,12 +73,13 @@ def gradients_cleared(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     "were cleared, or in the whole run",
     thresholds={"backwards": 64, "cleared": 3, "ended": 2},
     why="Gradients are worked out and never used: the weights stay as they are.",
-    exempt=("loops without an optimizer that was handed over", "accumulation over up to 64 passes"),
+    exempt=("loops without an optimizer that was handed over", "accumulation over up to 64 passes",
+            "steps that run the passes themselves (closures), as L-BFGS's do"),
     explains=(*STUCK, "frozen_parameters", "missing_zero_grad", "no_gradient"),
 )  # fmt: skip
 def missing_step(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     usage = case.usage
-    if case.optimizer is None or usage.steps:
+    if case.optimizer is None or usage.steps or usage.closures:
         return
     over = case.ended and usage.backwards >= limits["ended"]
     cleared = usage.zeroings >= limits["cleared"]
@@ -87,8 +89,23 @@ def missing_step(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
         Evidence("backward passes", usage.backwards),
         Evidence("steps of the optimizer", usage.steps, "one for each, or each few"),
     )
-    fix = Fix("take the step", "optimizer.step()  # behind loss.backward()")
+    fix = Fix("take the step", "optimizer.step()  # behind loss.backward()", (Edit("step"),))
     yield Hit("optimizer", evidence, fix, 0, 1.0)
+
+
+def _frozen(case: Case) -> bool:
+    """Whether all normalization and dropout belongs to frozen layers: norms that are frozen
+    themselves, dropout in front of frozen weights."""
+    trained = {p.layer for p in case.parameters.values() if p.trainable}
+    onward, found = False, []  # whether the next weights are frozen
+    for name, layer in reversed(case.layers.items()):
+        if layer.kind in DROPOUTS:
+            found.append(onward)
+        if layer.parameters:
+            onward = name not in trained
+            if layer.kind in BATCH_NORMS:
+                found.append(onward)
+    return bool(found) and all(found)
 
 
 @rule(
@@ -98,6 +115,7 @@ def missing_step(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     why="Dropout does nothing and batch normalization goes by its running statistics, which never "
     "change: most often model.train() was not called again behind an evaluation.",
     exempt=("some of the layers only: a frozen backbone, frozen normalization",
+            "dropout and normalization inside of what is frozen",
             "models without dropout and batch normalization"),
     explains=("train_eval_gap", "overfitting", "non_finite", "exploding_gradients",
               "learning_rate_too_high", "initialization_scale", "saturated_units", "off_centre",
@@ -105,7 +123,7 @@ def missing_step(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
 )  # fmt: skip
 def eval_mode_in_training(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     steps = case.usage.eval_steps
-    if len(steps) < max(limits["steps"], limits["share"] * case.usage.steps):
+    if len(steps) < max(limits["steps"], limits["share"] * case.usage.steps) or _frozen(case):
         return
     evidence = (
         Evidence("steps trained in eval mode", len(steps), "0"),
@@ -117,7 +135,8 @@ def eval_mode_in_training(case: Case, limits: Mapping[str, float]) -> Iterator[H
 
 @rule(
     "train_mode_in_evaluation", "contract", "warning",
-    formula="2 forward passes or more without gradients in train mode, behind some of the steps",
+    formula="2 forward passes or more without gradients in train mode, or one that the loss was "
+    "worked out of, behind some of the steps",
     thresholds={"passes": 2, "share": 0.5},
     why="Dropout and batch statistics make what is measured noisy, and evaluation moves the "
     "running statistics of batch normalization.",
@@ -128,7 +147,7 @@ def eval_mode_in_training(case: Case, limits: Mapping[str, float]) -> Iterator[H
 def train_mode_in_evaluation(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     passes = Counter(case.usage.noisy_evaluations)
     total = sum(passes.values())
-    if not case.task_known or total < limits["passes"]:
+    if not case.task_known or total < (1 if case.evaluation is not None else limits["passes"]):
         return
     if len(passes) > max(limits["share"] * case.usage.steps, 1):
         return

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fathom.doctor.case import NAN, Case, LayerStats, Step
-from fathom.doctor.progress import EXACT
+from fathom.doctor.progress import EXACT, rooted
 
 PERSISTENT, LOOKED_AT = 3, 4  # a symptom is one if it holds at 3 of the last 4 sampled steps
 
@@ -64,8 +64,8 @@ def _pace(step: Step, names: Sequence[str], decay: float) -> Pace:
 
 def besides(case: Case) -> list[tuple[int, float, float]]:
     """(step, the loss's own value, what the loop added to it) of the calls that were seen; none
-    where the loss is backpropagated as it is, or times a number."""
-    if case.usage.accumulation > 1:
+    where the loss is backpropagated as it is, times a number, or its root."""
+    if case.usage.accumulation > 1 or rooted(case):
         return []
     pairs = [
         (call.step, call.value, case.curve[call.step] - call.value) for call in case.losses

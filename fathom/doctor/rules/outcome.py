@@ -10,7 +10,7 @@ import numpy as np
 from fathom.doctor.baselines import BINARY, CLASSES, constant_loss
 from fathom.doctor.case import BATCH_NORMS, DROPOUTS, NAN, Case
 from fathom.doctor.finding import Edit, Evidence, Fix
-from fathom.doctor.progress import Progress, progress, smoothed
+from fathom.doctor.progress import Progress, as_called, progress, rooted, smoothed
 from fathom.doctor.rules.measures import middle, paces, relative_gradients
 from fathom.doctor.rules.rule import Hit, rule
 from fathom.doctor.rules.structure import averaging
@@ -25,8 +25,18 @@ def _validated(case: Case) -> tuple[list[int], list[float]]:
     known = [(step, v) for step, v in case.validation if math.isfinite(v)]
     if case.loss is not None and case.loss.options.get("reduction") == "sum":
         return [], []
-    factor = progress(case).factor
-    return [step for step, _ in known], [factor * v for _, v in known]
+    scaled = [as_called(case, v) for _, v in known] if _are_called(case) else [v for _, v in known]
+    return [step for step, _ in known], scaled
+
+
+def _are_called(case: Case) -> bool:
+    """Whether evaluations tell the loss that was seen, and not its root which is trained on."""
+    if not rooted(case):
+        return True
+    seen, told = case.evaluation, next((v for _, v in case.validation if v > 0), NAN)
+    if seen is None or seen.value <= 0:
+        return False
+    return abs(math.log(told / seen.value)) < abs(math.log(told / math.sqrt(seen.value)))
 
 
 def _training_loss(case: Case) -> Array:
@@ -165,7 +175,7 @@ def _gained(case: Case, state: Progress, values: list[float]) -> list[float]:
     if call is not None and call.target is not None and case.validation:
         target = np.asarray(call.target)
         if target.ndim and len(target) >= 24:
-            base = state.factor * constant_loss(call, target)
+            base = as_called(case, constant_loss(call, target))
     base = base if math.isfinite(base) else state.base
     room = max(base - state.floor, 1e-12)
     return [(base - v) / room for v in values]
@@ -198,9 +208,10 @@ def _nothing_to_learn(case: Case, state: Progress, limits: Mapping[str, float]) 
 
 
 def _no_skill(case: Case, state: Progress) -> bool:
-    """Stuck, or at the end of a run of 200 steps not a tenth of the way further."""
-    creeping = case.ended and state.state == "slow" and state.steps >= 200
-    return state.skill < 0.1 and (creeping or state.state in ("stuck", "worse"))
+    """Stuck, or at the end of a run of 200 steps not a twentieth of the way further: noisy labels
+    leave no more than a tenth to be learned."""
+    creeping = case.ended and state.state == "slow" and state.steps >= 200 and state.skill < 0.05
+    return creeping or (state.skill < 0.1 and state.state in ("stuck", "worse"))
 
 
 # -- how the run came out --------------------------------------------------------------------------
@@ -277,7 +288,7 @@ def _steps_to_go(state: Progress) -> int:
 @rule(
     "not_learning", "symptom", "warning",
     formula="skill < 0.1 after 64 steps and a loss that does not fall (one-sided t, p > 0.05), or "
-    "at the end of 200 steps or more",
+    "skill < 0.05 at the end of 200 steps or more",
     thresholds={"steps": 64},
     why="The answers are no better than those of a constant. The cause is not clear from what was "
     "seen; the probes tell model, data and learning rate apart.",

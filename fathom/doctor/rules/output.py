@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from fathom.doctor.rules.rule import Hit, rule
 from fathom.engine.tensor import Array
 
 LOGITS = ("cross_entropy", "binary_cross_entropy_with_logits")
+BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 SQUARED = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 SOFT = frozenset({"softmax", "log_softmax"})
 SQUEEZING = ("relu", "sigmoid", "tanh", "relu6", "hardtanh", "hardsigmoid")
@@ -85,8 +86,9 @@ def one_unit_softmax(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
 
 @rule(
     "softmax_before_cross_entropy", "contract", "error",
-    formula="softmax in the path to a cross-entropy on logits, and |row sum - 1| <= 1e-4",
-    thresholds={"tolerance": 1e-4},
+    formula="softmax in the path to a cross-entropy on logits, and |row sum - 1| <= 1e-4; or a "
+    "(log-)softmax whose input is a softmax, and within a row log-probabilities apart by <= 1",
+    thresholds={"tolerance": 1e-4, "apart": 1.0},
     why="Cross-entropy takes logits and applies softmax itself. Applied twice, outputs lie in "
     "[0, 1], the loss cannot fall below ln(e + C - 1) - 1, and gradients are small.",
     exempt=("logits scaled to [0, 1] by hand: there must be a softmax in the graph",
@@ -95,23 +97,36 @@ def one_unit_softmax(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
 )  # fmt: skip
 def softmax_before_cross_entropy(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     call = case.loss
-    if call is None or call.function != "cross_entropy" or classes(call) < 2:
+    if call is None or call.function not in ("cross_entropy", "nll_loss") or classes(call) < 2:
         return
     if "softmax" not in call.path or not _readable(call):
         return
     off = _sum_off(call.output, 1)
-    if off > limits["tolerance"] or float(call.output.min()) < 0:
+    once = call.function == "cross_entropy" and float(call.output.min()) >= 0
+    twice = _is_twice(call, {"softmax", "log_softmax"}, "softmax") and bool(
+        (call.output.max(1) - call.output.min(1) <= limits["apart"] + limits["tolerance"]).all()
+    )
+    if not (twice or (once and off <= limits["tolerance"])):
         return
     evidence = (
+        Evidence("softmaxes one behind the other, with the loss's own", 2, "1"),
         Evidence("largest distance of a row's sum from 1", off, "logits do not sum to 1"),
         Evidence("the loss cannot fall below", math.log(math.e + classes(call) - 1) - 1, "0"),
     )
     yield Hit("output", evidence, DROP, strength=1.0)
 
 
+def _is_twice(call: LossCall, outer: Container[str], inner: str) -> bool:
+    """Whether what the loss is given is a function of that very kind of function, and nothing in
+    between."""
+    path = call.path[1:] if call.path[:1] == ("log",) else call.path
+    return len(path) > 1 and path[0] in outer and path[1] == inner and not call.scaled
+
+
 @rule(
     "sigmoid_before_bce_with_logits", "contract", "error",
-    formula="sigmoid in the path to binary_cross_entropy_with_logits, outputs in [0, 1]",
+    formula="sigmoid in the path to binary_cross_entropy_with_logits, outputs in [0, 1]; a sigmoid "
+    "of a sigmoid before binary_cross_entropy",
     why="The loss applies the sigmoid itself. Applied twice, no answer can be surer than 0.73 "
     "or less sure than 0.5, and the loss cannot come near 0.",
     exempt=("outputs that happen to lie in [0, 1] without a sigmoid",
@@ -120,10 +135,12 @@ def softmax_before_cross_entropy(case: Case, limits: Mapping[str, float]) -> Ite
 )  # fmt: skip
 def sigmoid_before_bce_with_logits(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     call = case.loss
-    if call is None or call.function != "binary_cross_entropy_with_logits":
+    if call is None or call.function not in BINARY or not _readable(call):
         return
     squeezed = bool({"sigmoid", "softmax"} & set(call.path)) and not call.scaled
-    if not squeezed or not _readable(call) or not _inside(call.output, 0.0, 1.0):
+    if call.function == "binary_cross_entropy":
+        squeezed = _is_twice(call, {"sigmoid"}, "sigmoid") and bool(call.output.min() >= 0.499)
+    if not squeezed or not _inside(call.output, 0.0, 1.0):
         return
     evidence = (Evidence("what the loss is given", span(call.output), "any number"),)
     yield Hit("output", evidence, DROP, strength=1.0)
@@ -181,7 +198,8 @@ def _no_logarithms(call: LossCall, limits: Mapping[str, float]) -> Iterator[Hit]
     axes = (1,) if call.function == "nll_loss" and values.ndim > 1 else range(values.ndim)
     sums = [p.sum(axis=axis) for axis in axes]
     summing = any(share(np.abs(s - 1) > limits["sum"]) < limits["rows"] for s in sums)
-    if summing or {"log", "log_softmax", "logsigmoid"} & set(call.path):
+    logs = bool({"log", "log_softmax", "logsigmoid"} & set(call.path))
+    if summing or (logs and not _of_sigmoids(call)):
         return
     loss = call.function
     edits = [Edit("drop_output_activation")] if "softmax" in call.path else []
@@ -197,6 +215,14 @@ def _no_logarithms(call: LossCall, limits: Mapping[str, float]) -> Iterator[Hit]
         Evidence("mean sum of exp over a row", float(sums[-1].mean()), "1"),
     )
     yield Hit("output", evidence, fix, strength=1.0)
+
+
+def _of_sigmoids(call: LossCall) -> bool:
+    """Whether one class's probability is the logarithm of a sigmoid, which knows of no other
+    class: a network that says yes to all of them has no loss."""
+    ways = (("logsigmoid",), ("log", "sigmoid"), ("log", "clamp", "sigmoid"))
+    single = call.function == "nll_loss" and not call.scaled and classes(call) > 1
+    return single and call.path in ways
 
 
 # -- what stands between the last layer and the loss -----------------------------------------------

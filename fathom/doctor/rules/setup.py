@@ -12,9 +12,11 @@ from fathom.doctor.case import EMBEDDINGS, NORMS, RECURRENT, WEIGHTED, Case, Par
 from fathom.doctor.finding import Edit, Evidence, Fix
 from fathom.doctor.progress import baseline, lower_bound, progress
 from fathom.doctor.rules.rule import Hit, rule
+from fathom.doctor.rules.trained import trained_before
 from fathom.engine.tensor import Array
 
-SLOW = ("learning_rate_too_low", "not_learning", "still_improving", "underfitting")
+SLOW = ("learning_rate_too_low", "not_learning", "still_improving", "underfitting",
+        "linear_baseline")  # fmt: skip
 ROUGH = ("learning_rate_too_high", "exploding_gradients", "non_finite", "dead_units",
          "saturated_units", "off_centre", "constant_output", "initial_loss", "vanishing_gradients",
          "initialization_scale")  # fmt: skip
@@ -140,7 +142,7 @@ def input_scale(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     exempt=("batches of fewer than 4 examples", "targets that are all the same",
             "further inputs that differ (graphs with constant features)"),
     explains=(*SLOW, "constant_output", "inputs_ignored", "no_signal", "input_scale",
-              "batchnorm_few_samples", "linear_baseline", "one_batch", "duplicate_units"),
+              "batchnorm_few_samples", "one_batch", "duplicate_units"),
     reads=("inputs", "losses"),
 )  # fmt: skip
 def inputs_constant(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
@@ -245,7 +247,7 @@ def _moves(case: Case) -> int:
     why="Signals shrink or grow from layer to layer: outputs start constant or enormous, and "
     "gradients with them.",
     exempt=("the last layer, embeddings, recurrent layers", "weights that are 0",
-            "networks of which most layers are normalized",
+            "networks of which most layers are normalized", "weights that were trained before",
             "one layer that starts small beside others that do not (branches, gates)"),
     explains=(*SLOW, "vanishing_gradients", "exploding_gradients", "saturated_units", "dead_units",
               "initial_loss", "constant_output", "learning_rate_too_high", "non_finite",
@@ -265,7 +267,7 @@ def initialization_scale(case: Case, limits: Mapping[str, float]) -> Iterator[Hi
         usual = (limits["mild_low"], limits["mild_high"])
         mild = [(gain, p) for gain, p in hidden if not usual[0] < gain < usual[1]]
         odd = mild if 2 * len(mild) >= len(hidden) else []
-    if not odd:
+    if not odd or trained_before(case, [p for _, p in odd]):
         return
     gain, p = max(odd, key=lambda pair: abs(math.log(pair[0])))
     evidence = (

@@ -22,32 +22,35 @@ from fathom.doctor.rules.measures import (
 )
 from fathom.doctor.rules.rule import Hit, rule
 
-SLOW = ("learning_rate_too_low", "not_learning", "still_improving", "underfitting", "no_signal")
+SLOW = ("learning_rate_too_low", "not_learning", "still_improving", "underfitting", "no_signal",
+        "one_batch", "linear_baseline")  # fmt: skip
 SATURATING = frozenset({"sigmoid", "tanh", "hardtanh", "hardsigmoid", "softsign"})
 
 
 @rule(
     "exploding_gradients", "symptom", "warning",
     formula="norm of the gradient > 100 times its median over the samples before; or > 1e3, the "
-    "first layer's over its weights > 1e3 times the last one's, or in a recurrent net",
-    thresholds={"growth": 100.0, "ratio": 1e3, "norm": 1e3, "deep": 30.0},
+    "first layer's over its weights > 1e3 times the last one's, or in a recurrent net; in one at "
+    "the very first step > 1e5 where the loss is 100 times a constant answer's",
+    thresholds={"growth": 100.0, "ratio": 1e3, "norm": 1e3, "deep": 30.0, "blown": 1e5},
     why="Gradients grow on their way back through the layers, or from step to step: a single batch "
     "throws the weights far off.",
     exempt=("runs that learn", "steps a gradient scaler skips", "gradients that start at 0"),
     explains=("non_finite", "saturated_units", "not_learning", "dead_units", "still_improving",
               "constant_output", "off_centre", "learning_rate_too_high", "no_signal",
-              "learning_rate_too_low"),
+              "learning_rate_too_low", "one_batch", "linear_baseline"),
     gates=("not learning",),
 )  # fmt: skip
 def exploding_gradients(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     moved = paces(case)
     norms = [p.gradient for p in moved]
-    if len(norms) < 2 or not any(v > 0 for v in norms):
+    recurrent = any(layer.kind in RECURRENT for layer in case.layers.values())
+    blown = recurrent and bool(norms) and norms[0] > limits["blown"] and _far_above(case)
+    if not (len(norms) > 1 or blown) or not any(v > 0 for v in norms):
         return
     grown, at = _growth(norms)
     layers = relative_gradients(case)
     ratio = layers[0][1] / layers[-1][1] if len(layers) > 2 and layers[-1][1] > 0 else 0.0
-    recurrent = any(layer.kind in RECURRENT for layer in case.layers.values())
     large = max(norms[:4]) > limits["norm"] and (recurrent or ratio > limits["deep"])
     if grown < limits["growth"] and ratio < limits["ratio"] and not large:
         return
@@ -59,8 +62,14 @@ def exploding_gradients(case: Case, limits: Mapping[str, float]) -> Iterator[Hit
     fix = Fix("clip the gradient's norm", "nn.utils.clip_grad_norm_(model.parameters(), 1.0)",
               (Edit("clip", value=1.0),))  # fmt: skip
     begun = moved[at].number if grown >= limits["growth"] else moved[0].number
-    strength = 0.7 if large or ratio >= limits["ratio"] else 0.6
+    strength = 0.9 if blown else 0.7 if large or ratio >= limits["ratio"] else 0.6
     yield Hit(_steepest(case, at), evidence, fix, begun, strength)
+
+
+def _far_above(case: Case) -> bool:
+    """Whether the loss is more than 100 times that of a constant answer."""
+    state = progress(case)
+    return state.known and state.skill < -100.0
 
 
 def _growth(norms: list[float]) -> tuple[float, int]:
@@ -128,7 +137,7 @@ def vanishing_gradients(case: Case, limits: Mapping[str, float]) -> Iterator[Hit
     why="A unit that is 0 for every example has no gradient and stays so.",
     exempt=("runs that learn", "fewer than 512 examples, unless the whole layer is dead"),
     explains=(*SLOW, "constant_output", "vanishing_gradients", "no_gradient", "off_centre",
-              "duplicate_units", "saturated_units"),
+              "duplicate_units", "saturated_units", "inputs_ignored"),
     gates=("not learning",),
 )  # fmt: skip
 def dead_units(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
@@ -164,7 +173,7 @@ def dead_units(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     corpus="healthy runs at their start: 99 % below 0.10",
     why="Where the activation is flat there is no gradient: such units learn slowly or not at all.",
     exempt=("the output layer", "gates of LSTM and GRU", "attention", "runs that learn"),
-    explains=(*SLOW, "vanishing_gradients", "constant_output", "off_centre"),
+    explains=(*SLOW, "vanishing_gradients", "constant_output", "off_centre", "inputs_ignored"),
     gates=("not learning",),
 )  # fmt: skip
 def saturated_units(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:

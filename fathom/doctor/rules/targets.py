@@ -10,14 +10,14 @@ import numpy as np
 from fathom.doctor.case import Case, LossCall
 from fathom.doctor.finding import Edit, Evidence, Fix
 from fathom.doctor.progress import progress
-from fathom.doctor.rules.output import SQUARED, STUCK, classes, last, share, span
+from fathom.doctor.rules.output import BINARY, SQUARED, STUCK, classes, last, share, span
 from fathom.doctor.rules.rule import Hit, rule
+from fathom.doctor.rules.sign import maximized
 from fathom.engine.tensor import Array
 
 BOUNDED = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0),
            "relu": (0.0, math.inf), "hardsigmoid": (0.0, 1.0), "softplus": (0.0, math.inf),
            "hardtanh": (-1.0, 1.0), "relu6": (0.0, 6.0), "exp": (0.0, math.inf)}  # fmt: skip
-BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 SIGNED = ("soft_margin_loss", "hinge_loss", "hinge_embedding_loss", "margin_ranking_loss",
           "cosine_embedding_loss")  # fmt: skip
 IGNORED = -100
@@ -70,15 +70,22 @@ def unreachable_targets(case: Case, limits: Mapping[str, float]) -> Iterator[Hit
     "wrong_loss", "contract", "warning",
     formula="whole numbers from 0 as targets of a squared or absolute error, on softmax, on one "
     "sigmoid unit, on a unit a class, or on one linear unit where all of 0 ... K-1 are as frequent "
-    "(chi-square, 1 %) and the run has not come to its end; a target handed over as the output",
-    thresholds={"classes": 100, "size": 8, "one_hot": 0.99, "most": 20, "each": 10},
+    "(chi-square, 1 %) and the run has not come to its end; a target handed over as the output; "
+    "what is minimized is a constant less the loss (or the optimizer maximizes the loss), and the "
+    "loss rises",
+    thresholds={"classes": 100, "size": 8, "one_hot": 0.99, "most": 20, "each": 10,
+                "calls": 3, "exact": 1e-4, "trained": 0.5},
     why="The loss does not fit the task: class numbers are names, not amounts, and what is nearest "
     "to the mean of two classes is neither.",
     exempt=("real-valued targets", "reconstruction of inputs",
             "counts, grades and ratings with one linear output: they are not all as frequent",
-            "squared errors on 0 and 1 (Brier's score): advice at most"),
+            "squared errors on 0 and 1 (Brier's score): advice at most",
+            "a loss subtracted from others, or times what differs from step to step (rewards)",
+            "adversaries: networks that the loss reaches through another one, or with one that "
+            "this optimizer does not train", "trained networks that are to forget"),
     explains=(*STUCK, "unreachable_targets", "initial_loss", "loss_broadcast", "target_scale",
-              "learning_rate_too_high", "probabilities_expected"),
+              "learning_rate_too_high", "probabilities_expected", "exploding_gradients",
+              "saturated_units", "dead_units", "non_finite", "off_centre"),
 )  # fmt: skip
 def wrong_loss(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     call, target = case.loss, case.targets()
@@ -90,6 +97,7 @@ def wrong_loss(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
             0,
             0.9,
         )
+    yield from maximized(case, limits["calls"], limits["exact"], limits["trained"])
     if call is None or target is None or call.function not in SQUARED:
         return
     values = np.unique(target)
@@ -299,20 +307,24 @@ def _class_numbers(
     why="Every output is compared with every target: the best answer is the mean of all targets, "
     "whatever the input.",
     exempt=("targets of one element", "broadcasts that have no more elements than the output",
-            "reduction 'none'"),
+            "reduction 'none', but for a column and a row of as many numbers"),
     explains=(*STUCK, "initial_loss", "inputs_ignored", "overfitting", "one_batch",
               "non_finite", "wrong_loss", "linear_baseline"),
 )  # fmt: skip
 def loss_broadcast(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     call = case.loss
-    if call is None or call.options.get("reduction") == "none":
+    if call is None:
         return
     output, target = call.shapes
+    if not _each_with_each(call) and (
+        call.options.get("reduction") == "none" or call.function == "custom"
+    ):
+        return
     if call.function in ("cross_entropy", "nll_loss"):
         if call.error and output[:1] != target[:1]:
             yield _unlike(call, "not comparable", "class numbers: one for each row of the output")
         return
-    if call.function == "custom" or output == target or min(map(math.prod, call.shapes)) <= 1:
+    if output == target or min(map(math.prod, call.shapes)) <= 1:
         return
     try:
         both = np.broadcast_shapes(output, target)
@@ -320,6 +332,12 @@ def loss_broadcast(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
         both = ()
     if call.error or math.prod(both) > max(math.prod(output), math.prod(target)):
         yield _unlike(call, str(both) if both else "not comparable", "give both one shape")
+
+
+def _each_with_each(call: LossCall) -> bool:
+    """Whether a column is compared with a row of as many numbers."""
+    column, row = sorted(call.shapes, key=len, reverse=True)
+    return len(row) == 1 and column == (*row, 1)
 
 
 def _unlike(call: LossCall, both: str, words: str) -> Hit:

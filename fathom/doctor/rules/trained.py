@@ -9,10 +9,13 @@ import numpy as np
 
 from fathom.doctor.case import Case, Parameter, ParameterStats
 from fathom.doctor.finding import Edit, Evidence, Fix
+from fathom.doctor.progress import progress
 from fathom.doctor.rules.loop import STUCK
 from fathom.doctor.rules.rule import Hit, rule
 from fathom.engine.tensor import Array
 
+AHEAD, TELLING = 0.3, 256  # skill at the start; elements that tell a distribution
+PART, DIRECTED = 256, 4.0  # rows and columns looked at; Tracy-Widom's 1 - 1e-4 quantile is 3.3
 REBUILD = (Edit("rebuild_optimizer"),)
 
 
@@ -112,7 +115,7 @@ def _unregistered(shapes: list[tuple[int, ...]], attribute: str) -> Hit:
     own = attribute.rpartition(".")[2] or "layers"
     fix = Fix("keep layers in nn.ModuleList or nn.ModuleDict, parameters as nn.Parameter "
               "attributes: plain lists hide them from model.parameters()",
-              f"self.{own} = nn.ModuleList(self.{own})")  # fmt: skip
+              f"self.{own} = nn.ModuleList(self.{own})", REBUILD)  # fmt: skip
     return Hit(attribute or "unregistered parameters", evidence, fix, 0, 0.95, "error")
 
 
@@ -167,7 +170,7 @@ def _looks_fresh(p: Parameter) -> bool:
     usual standard deviation. Training leaves neither."""
     w = (p.value() if p.initial is None else p.initial).astype(np.float64).ravel()
     std = float(w.std())
-    if w.size < 16 or not std > 0:
+    if w.size < 16 or not std > 0 or _is_directed(w.reshape(p.form)):
         return False
     fan_in, fan_out = max(math.prod(p.shape[1:]), 1), p.shape[0] * math.prod(p.shape[2:])
     bounds = (fan_in**-0.5, math.sqrt(6 / (fan_in + fan_out)), math.sqrt(6 / fan_in))
@@ -180,6 +183,40 @@ def _looks_fresh(p: Parameter) -> bool:
     kurtosis = float(((w - w.mean()) ** 4).mean()) / std**4
     normal = abs(kurtosis - 3) < 4 * math.sqrt(24 / w.size)
     return near and normal and abs(float(w.mean())) < 4 * std / math.sqrt(w.size)
+
+
+def _is_directed(weight: Array) -> bool:
+    """Whether some direction stands out of a matrix as in none of independent entries: its largest
+    singular value lies above their bulk (Johnstone, 2001). Of large ones a part is looked at."""
+    rows = weight.reshape(len(weight), -1)[:PART, :PART]
+    r, c = rows.shape
+    if min(r, c) < 4:
+        return False
+    wide, high = math.sqrt(r - 1), math.sqrt(c)
+    edge = (wide + high) ** 2 + DIRECTED * (wide + high) * (1 / wide + 1 / high) ** (1 / 3)
+    gram = rows @ rows.T if r < c else rows.T @ rows
+    return float(np.linalg.eigvalsh(gram)[-1]) > edge * float(rows.var())
+
+
+def trained_before(case: Case, parameters: list[Parameter]) -> bool:
+    """Whether a run goes on with weights that were trained: its first losses are much better than
+    the best constant answer, or most of the matrices in question have heavy tails, which nobody
+    draws."""
+    state = progress(case)
+    if state.known and state.room > 0 and state.base - state.start > AHEAD * state.room:
+        return True
+    large = [p for p in parameters if p.initial is not None and p.initial.size >= TELLING]
+    return bool(large) and 2 * sum(map(_is_heavy, large)) > len(large)
+
+
+def _is_heavy(p: Parameter) -> bool:
+    """Whether there are more large weights than a normal distribution has."""
+    w = np.asarray(p.initial, np.float64).ravel()
+    std = float(w.std())
+    if not std > 0:
+        return False
+    kurtosis = float(((w - w.mean()) ** 4).mean()) / std**4
+    return kurtosis > 3 + 5 * math.sqrt(24 / w.size)
 
 
 def _uniform(w: Array, bound: float) -> bool:
@@ -196,21 +233,25 @@ def _uniform(w: Array, bound: float) -> bool:
 
 @rule(
     "frozen_parameters", "symptom", "error",
-    formula="a parameter of the optimizer with a gradient whose update is 0 at 3 sampled steps",
-    thresholds={"samples": 3, "rounding": 1e-7},
+    formula="a parameter of the optimizer with a gradient whose update is 0 at 3 sampled steps; or "
+    "a learning rate of 0 in the first 3 steps and since, 16 under a schedule",
+    thresholds={"samples": 3, "rounding": 1e-7, "scheduled": 16, "turns": 16},
     why="It has a gradient and is never changed: a learning rate of 0, or a step that is undone.",
     exempt=("gradients of 0, or so small that the step rounds to nothing",
             "learning rates of 0 at the start of a warm-up", "groups with a rate of 0: advice",
-            "embeddings"),
+            "embeddings", "of several optimizers those whose turn has not come in 16 steps"),
     explains=STUCK,
 )  # fmt: skip
 def frozen_parameters(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     sampled = [s for s in case.steps if s.parameters]
-    if case.optimizer is None or len(sampled) < limits["samples"]:
+    if case.optimizer is None or not sampled:
         return
-    rates = [s.lr for s in sampled]
+    rates = [*(s.lr for s in sampled), *case.rates]
     still = [p for p in case.parameters.values() if _is_still(p, case, limits)]
-    if not any(rates) and not case.scheduled:
+    planned = any(g.get("initial_lr") for g in case.optimizer.groups)  # by a schedule
+    soon = limits["scheduled"] if planned else limits["samples"]
+    waited = case.usage.steps >= soon or case.ended
+    if not any(rates) and not case.scheduled and waited and len(rates) > limits["samples"]:
         where, words = "optimizer", "a learning rate above 0"
     elif still and any(rates):
         where = still[0].layer or still[0].name
@@ -228,22 +269,26 @@ def frozen_parameters(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
 
 
 def _is_still(p: Parameter, case: Case, limits: Mapping[str, float]) -> bool:
-    if not p.trainable or not p.in_optimizer or p.role == "embedding":
+    facts = case.optimizer
+    if not p.trainable or not p.in_optimizer or p.role == "embedding" or facts is None:
+        return False
+    if facts.several > 1 and (case.usage.steps < limits["turns"] or _changed(p)):
         return False
     stats = [s.parameters[p.name] for s in case.steps if p.name in s.parameters]
     stats = [s for s in stats if s.gradient > 0]
     if len(stats) < limits["samples"] or any(s.update > 0 for s in stats):
         return False
-    lr = (case.optimizer.lr if case.optimizer is not None else 0.0) or 1.0
+    lr = facts.lr or 1.0
     return stats[-1].gradient * lr > limits["rounding"] * stats[-1].weight
 
 
 @rule(
     "no_gradient", "symptom", "error",
     formula="the loss's graph leads to no parameter; or a layer that was called has weights "
-    "without a gradient at 2 sampled steps; where it was called without gradients only, weights "
+    "without a gradient at 2 sampled steps, or at one in the first 3 steps and no place in the "
+    "graph; where it was called without gradients only, weights "
     "that look freshly drawn, and that nobody else changes",
-    thresholds={"samples": 2},
+    thresholds={"samples": 2, "steps": 3},
     why="They are cut off from the loss (detach, no_grad, .data, .item(), a NumPy round trip, a "
     "tensor made anew) and learn nothing.",
     exempt=("embeddings called with gradients", "backbones and teachers called without gradients "
@@ -254,13 +299,17 @@ def _is_still(p: Parameter, case: Case, limits: Mapping[str, float]) -> bool:
               "gradients_cleared", "missing_zero_grad"),
 )  # fmt: skip
 def no_gradient(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
-    fix = Fix("look for detach(), .data, no_grad, .item() or NumPy between this layer and the loss")
+    fix = Fix("look for detach(), .data, no_grad, .item() or NumPy between this layer and the loss",
+              edits=(Edit("connect"),))  # fmt: skip
     if case.detached and not any(s.gradient > 0 for s in _stats(case)):
         yield Hit("loss", (Evidence("parameters the loss depends on", 0, "all"),), fix, 0, 1.0)
         return
     sampled = [s for s in case.steps if s.parameters]
     cut = [p for p in _cut(case) if p.layer in case.layers and case.layers[p.layer].rows]
-    cut = (cut if len(sampled) >= limits["samples"] else []) or _without_graph(case)
+    if len(sampled) < limits["samples"]:
+        known = bool(case.reached) and case.usage.steps >= limits["steps"]
+        cut = [p for p in cut if known and p.name not in case.reached]
+    cut = cut or _without_graph(case)
     if not cut:
         return
     order = list(case.layers)

@@ -96,11 +96,12 @@ def _bad_gradient(case: Case, step: Step) -> str:
     corpus="healthy runs: median update/weight 5e-4 to 1.5e-2 (5 to 95 %), 99 % below 0.08",
     why="Steps are longer than the landscape is smooth: each one overshoots.",
     exempt=("the first step", "what weight decay moves", "runs that learn: large steps alone, and "
-            "a peak that is over, are no fault", "warm-up"),
+            "a peak that is over, are no fault", "warm-up", "a handwritten logarithm of 0"),
     explains=("exploding_gradients", "dead_units", "saturated_units", "constant_output",
               "not_learning", "non_finite", "off_centre", "duplicate_units", "still_improving",
               "vanishing_gradients", "underfitting", "no_signal", "overfitting", "train_eval_gap",
-              "learning_rate_too_low"),
+              "learning_rate_too_low", "learning_rate_range", "one_batch", "linear_baseline",
+              "inputs_ignored"),
 )  # fmt: skip
 def learning_rate_too_high(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     state, moved = progress(case), paces(case)
@@ -114,6 +115,8 @@ def learning_rate_too_high(case: Case, limits: Mapping[str, float]) -> Iterator[
         return
     if strength < (STRONG if state.doubtful else 0.1) or (state.warming and state.finite):
         return
+    if not state.finite and _of_zero(case):
+        return
     evidence = (
         Evidence("median update over weight", typical, HEALTHY_RATIO),
         Evidence("highest loss over the first", risen, "below 1.3"),
@@ -125,6 +128,17 @@ def learning_rate_too_high(case: Case, limits: Mapping[str, float]) -> Iterator[
     yield Hit("optimizer", evidence, fix, _began(case, state, limits), strength)
 
 
+def _of_zero(case: Case) -> bool:
+    """Whether a handwritten loss takes logarithms of probabilities, one of which became 0 in a run
+    whose loss had not risen before: it is the loss that does not hold, at whatever rate."""
+    call, curve = case.loss, case.course()
+    if call is None or "log" not in call.path[:1]:
+        return False
+    bad = np.flatnonzero(~np.isfinite(curve))
+    before = curve[: bad[0]] if len(bad) else curve
+    return len(before) > 3 and float(np.median(before[-4:])) <= float(before[:3].max())
+
+
 STRONG = 0.7  # what it takes where a run is neither stuck nor well on its way
 
 
@@ -134,6 +148,8 @@ def _typical(moved: list[Pace], state: Progress) -> float:
     ratios = [max(p.median - p.decay, 0.0) for p in moved if math.isfinite(p.median)]
     if any(not math.isfinite(p.median) for p in moved[:4]) and not ratios:
         return math.inf
+    if len(ratios) == 1 and state.steps > 1:  # the first step alone, as long as Adam's ever are
+        ratios = [ratios[0] / 2]
     early = [] if state.state == "plateau" else ratios[1:5] or ratios
     return max((middle(part) for part in (early, ratios[-4:]) if part), default=0.0)
 
@@ -146,10 +162,11 @@ def _risen(state: Progress, curve: Array) -> float:
 
 def _suffers(case: Case, state: Progress, limits: Mapping[str, float], curve: Array) -> bool:
     """Whether the loss says so, too."""
-    first = max(state.base if math.isfinite(state.base) else 0.0, state.start)
+    base = state.base if math.isfinite(state.base) else 0.0
+    first = max(base, state.start)
     if state.steps < FEW:
         recent = curve[-4:]
-        return len(curve) >= 8 and float(recent.min()) > limits["early"] * max(first, curve[0])
+        return len(curve) >= 8 and float(recent.min()) > limits["early"] * max(base, curve[0])
     if state.now > limits["blown"] * first:
         return True
     if not state.known:
@@ -212,7 +229,7 @@ def _began(case: Case, state: Progress, limits: Mapping[str, float]) -> int:
     exempt=("runs that are more than half of the way to the floor", "warm-up",
             "gradients too small for any learning rate: another fault's"),
     explains=("not_learning", "still_improving", "underfitting", "constant_output", "no_signal",
-              "frozen_parameters"),
+              "frozen_parameters", "learning_rate_range", "one_batch", "linear_baseline"),
     gates=("not learning",),
 )  # fmt: skip
 def learning_rate_too_low(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
@@ -291,7 +308,7 @@ def _too_slow(case: Case, moved: list[Pace], top: float, path: float, strength: 
 )  # fmt: skip
 def strong_regularization(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     facts, moved = case.optimizer, paces(case)
-    if facts is None or len(moved) < 3:
+    if facts is None or len(moved) < (1 if case.ended else 3):
         return
     if case.ended and (hit := _penalized(case, limits)) is not None:
         yield hit
@@ -305,7 +322,8 @@ def strong_regularization(case: Case, limits: Mapping[str, float]) -> Iterator[H
     shrunk = min(shrunk, weights_kept(case)) if case.ended else shrunk
     each = middle([p.decay for p in moved])
     heavy = pull > limits["pull"] or each > limits["step"]
-    if not heavy or (shrunk > limits["shrunk"] and pull < 10 * limits["pull"]):
+    few = len(moved) < 3  # then only what became of the weights tells
+    if not heavy or (shrunk > limits["shrunk"] and (few or pull < 10 * limits["pull"])):
         return
     evidence = (
         Evidence("pull of the penalty over the data's gradient", pull, "below 0.5"),
@@ -355,7 +373,8 @@ def loss_below_bound(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     if low:
         evidence = (Evidence("loss", low[0].value, "0 or more"),
                     Evidence("loss function", low[0].function))  # fmt: skip
-        fix = Fix("look at the labels' range, at what the loss is given, and at the sign")
+        fix = Fix("look at the labels' range, at what the loss is given, and at the sign",
+                  edits=(Edit("sign"),))  # fmt: skip
         yield Hit("loss", evidence, fix, low[0].step, 0.95)
 
 

@@ -182,3 +182,19 @@ def test_torch_two_optimizers_of_one_model_are_watched_as_one_run():
                 optimizer.step()
     ((_, seen),) = attendant.watches
     assert seen.adapter.model is model and "missing_from_optimizer" not in kinds(seen)
+
+
+def test_torch_faults_of_two_optimizers_of_one_model():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    x = torch.tensor(np.asarray(X.value()))
+    y = torch.tensor(np.asarray(Y.value()))
+    with Attendant() as attendant:
+        model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+        some = [torch.optim.SGD(model[i].parameters(), 0.1) for i in (0, 2)]
+        for _ in range(8):
+            torch.nn.functional.cross_entropy(model(x), y).backward()
+            for optimizer in some:
+                optimizer.step()
+    ((_, seen),) = attendant.watches
+    assert kinds(seen)[0] == "missing_zero_grad" and seen.case.usage.steps == 8

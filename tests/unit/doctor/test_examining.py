@@ -207,3 +207,25 @@ def test_weights():
         assert [f.kind for f in found.findings] == [kind] and found.findings[0].where == "0.weight"
     with pytest.raises(ArgumentError, match="no weights"):
         examine_weights({"a": np.arange(3)})
+
+
+@pytest.mark.parametrize(
+    ("fault", "probe"), [("learning_rate_too_low", "learning_rate_range"), ("inputs_ignored", None)]
+)
+def test_probes_run_and_are_heard(fault, probe):
+    model = network()
+    if fault == "inputs_ignored":
+        with fathom.no_grad():
+            model[0].weight.copy_(model[0].weight * 0)
+        optimizer = optim.SGD([*model[4].parameters()], lr=0.01)
+        for p in model[0].parameters():
+            p.requires_grad_(False)
+    else:
+        optimizer = optim.SGD(model.parameters(), lr=1e-8)
+    found = examine(model, (X, Y), nn.CrossEntropyLoss(), optimizer, probes=True)
+    assert {"inputs_ignored", "sample_mixing", "one_batch"} <= set(found.case.probes)
+    assert fault in kinds(found), (kinds(found), found.case.notes)
+    if probe is not None:  # what the probe shows goes with the cause
+        assert found.case.probes[probe].usable
+        cause = next(f for f in found.findings if f.kind == fault)
+        assert probe in cause.explains and probe not in kinds(found)

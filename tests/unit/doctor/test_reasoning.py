@@ -113,3 +113,27 @@ def test_a_fitted_table_never_falls_with_strength():
     seen = [("a", s / 10, s > 4) for s in range(11) for _ in range(10)]
     row = calibration.fit(seen)["a"]
     assert row == sorted(row) and row[0] < 0.3 < 0.9 < row[-1]
+
+
+def test_while_a_run_goes_on_weak_symptoms_must_last_and_sure_ones_need_not(made):
+    for strength, told in ((0.8, []), (0.95, ["dead_units"])):
+        case = made.case(made.stuck(40), made.steps((0, 1, 2)), ended=False)
+        assert kinds(case, dead_units=hit(strength=strength)) == told
+        case.usage.steps += 8
+        assert kinds(case, dead_units=hit(strength=strength)) == ["dead_units"]
+
+
+def test_what_was_seen_at_several_steps_counts_at_once(made):
+    case = made.case(made.stuck(40), made.steps((0, 1, 2)), ended=False)
+    assert kinds(case, no_gradient=hit(strength=0.5)) == ["no_gradient"]
+
+
+@pytest.mark.parametrize("rate", ["learning_rate_too_low", "learning_rate_too_high"])
+def test_a_rate_accounts_for_what_the_probes_say_of_it(stuck, rate):
+    found = reason(stuck, {rate: [hit("optimizer")], "learning_rate_range": [hit("optimizer")],
+                           "one_batch": [hit()], "linear_baseline": [hit()]})  # fmt: skip
+    assert [f.kind for f in found.findings] == [rate]
+
+
+def test_a_dead_path_accounts_for_inputs_that_are_ignored(stuck):
+    assert kinds(stuck, dead_units=hit(), inputs_ignored=hit("inputs")) == ["dead_units"]

@@ -154,3 +154,14 @@ def test_every_rule_stands_a_run_of_nan(made):
     steps = made.steps(ratio=math.nan, gradient=math.nan, loss=math.nan)
     run(RULES.values(), made.case([math.nan] * 20, steps), off)
     assert not off
+
+
+def test_a_recurrent_network_that_explodes_at_its_first_step(made):
+    case = made.case([5e3], made.steps((0,), gradient=3e6), ended=False)
+    assert not raw("exploding_gradients", case)  # no recurrent one: a sum over many rows, perhaps
+    case.layers["rnn"] = Layer("rnn", "RNN")
+    (hit,) = raw("exploding_gradients", case)
+    assert hit.strength >= 0.9
+    case = made.case([1.4], made.steps((0,), gradient=3e6), ended=False)
+    case.layers["rnn"] = Layer("rnn", "RNN")
+    assert not raw("exploding_gradients", case)  # its loss is as usual

@@ -19,7 +19,8 @@ from torch.nn import functional as F  # noqa: E402
 from fathom.doctor.finding import Edit, Finding, Fix  # noqa: E402
 from fathom.doctor.remedies import REMEDIES, candidates  # noqa: E402
 from fathom.doctor.rules import RULES  # noqa: E402
-from fathom.doctor.treatment import ACTIONS, Trial, better, treat  # noqa: E402
+from fathom.doctor.treatment import ACTIONS, treat  # noqa: E402
+from fathom.doctor.trial import Course, Trial, better, stopped  # noqa: E402
 from fathom.doctor.watching import Watch, watch  # noqa: E402
 
 
@@ -148,6 +149,11 @@ def dead(model: Any) -> Any:
 ce = F.cross_entropy
 
 
+def upwards(output: Any, target: Any) -> Any:
+    """Somebody's own log-likelihood, whose minus is forgotten."""
+    return (F.log_softmax(output, 1) * F.one_hot(target, 4)).sum(1).mean()
+
+
 def simple(model: Any, loss: Any = ce, data: Any = None, opt: Any = adam, **options: Any) -> Watch:
     return run(model, data or blobs(), loss, opt(model), **options)
 
@@ -226,7 +232,8 @@ PLANTED: dict[str, tuple[str, Callable[[], Watch]]] = {
                  lambda: simple(mlp(act=nn.Sigmoid, depth=6), opt=sgd)),
     "sigmoid functions": ("vanishing_gradients",
                           lambda: simple(Functional(torch.sigmoid, depth=6), opt=sgd)),
-    "overfitting": ("overfitting", lambda: simple(mlp(), data=blobs(48, spread=3.0))),
+    "overfitting": ("overfitting", lambda: simple(mlp(), data=blobs(64, spread=2.2))),
+    "upwards": ("loss_below_bound", lambda: simple(mlp(), upwards)),
 }  # fmt: skip
 
 
@@ -240,7 +247,7 @@ def found(seen: Watch, kind: str) -> Finding:
     return Finding(kind, "error", 0.9, where, 0, (), "", fix)
 
 
-def fixed(*edits: Edit, kind: str = "not_learning") -> Finding:
+def fixed(*edits: Edit, kind: str = "no_nonlinearity") -> Finding:
     return Finding(kind, "error", 0.9, "", 0, (), "", Fix("try it", edits=edits))
 
 
@@ -362,6 +369,85 @@ def test_the_rule_for_the_scores() -> None:
     assert not better((0.1, 0.1, 0.1), (0.5, 0.6, 0.05))  # not on each seed
     assert not better((0.1, 0.1, 0.1), (0.12, 0.12, 0.12))  # less than a tenth of what was missing
     assert not better((0.1, 0.1, 0.1), (0.11, 0.11, 0.99))  # less than its spread
+
+
+def test_small_gains_have_to_be_surer() -> None:
+    assert better((0.9, 0.91, 0.9), (0.97, 0.97, 0.96))
+    assert not better((0.98, 0.98, 0.98), (0.985, 0.985, 0.985))
+    assert better((0.89, 0.88, 0.9), (0.91, 0.9, 0.92))
+    assert not better((0.9, 0.9, 0.9), (0.915, 0.905, 0.94))
+
+
+def course(*unseen: float, examples: int = 40) -> Course:
+    points = tuple({"accuracy": value} for value in unseen)
+    return Course(points, points, (), "cross_entropy", examples)
+
+
+def test_when_to_stop_is_told_by_the_other_seeds() -> None:
+    courses = [course(0.1, 0.5, 0.3), course(0.1, 0.4, 0.2), course(0.2, 0.3, 0.9)]
+    assert stopped(courses, "accuracy") == [0.3, 0.2, 0.3]
+
+
+def test_stopping_early_takes_examples_that_are_held_out() -> None:
+    seen = simple(mlp(), data=blobs(8), batch=8)
+    trial = treat(fixed(Edit("stop"), kind="overfitting"), seen, steps=20).trial
+    assert not trial.helped and "too few examples" in trial.why_not
+    seen = simple(mlp(), data=blobs(64, spread=2.2))
+    seen.case.validation += [(20, 1.0), (40, 0.9), (60, 0.8)]  # it has not gone on too long
+    trial = treat(fixed(Edit("stop"), kind="overfitting"), seen, steps=60, seeds=2).trial
+    assert not trial.helped and not trial.why_not
+
+
+def test_what_the_run_does_besides_is_told() -> None:
+    model = mlp(tail=(nn.Softmax(1),))
+
+    def penalized(output: Any, target: Any) -> Any:
+        return ce(output, target) + 1e-3 * sum((p**2).sum() for p in model.parameters())
+
+    seen = simple(model, penalized)
+    trial = treat(found(seen, "softmax_before_cross_entropy"), seen, steps=20, seeds=1).trial
+    assert trial.left_out == ("what the loop adds to the loss",)
+    assert "left out: what the loop adds to the loss" in str(trial)
+    assert not treat(fixed(Edit("clip", value=1.0)), simple(mlp()), steps=10).trial.left_out
+
+
+def test_a_clipped_gradient_is_clipped_in_the_copy_too() -> None:
+    x, y = blobs()
+    model = mlp()
+    optimizer = sgd(model)
+    with watch(model, optimizer, quiet=True, budget=1.0) as seen:
+        for i in range(20):
+            rows = slice(16 * i, 16 * i + 16)
+            optimizer.zero_grad()
+            ce(model(100 * x[rows]), y[rows]).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+            optimizer.step()
+    assert seen.adapter.patient().clip == 0.25
+    assert simple(mlp()).adapter.patient().clip == 0
+
+
+def test_an_evaluation_in_train_mode_is_judged_by_what_it_does() -> None:
+    seen = simple(mlp(drop=0.5), evaluate=True)
+    trial = treat(found(seen, "train_mode_in_evaluation"), seen, steps=30, seeds=2).trial
+    assert trial.measure == "agreement" and trial.helped
+    assert max(trial.before) < 0.95 and min(trial.after) > 0.999
+    assert "same answers" in str(trial)
+
+
+@pytest.mark.parametrize("kind", ["no_signal", "inputs_constant"])
+def test_what_no_change_of_the_run_cures(kind: str) -> None:
+    trial = treat(fixed(kind=kind), simple(mlp(), data=shuffled())).trial
+    assert "the cure is in the data" in trial.why_not
+
+
+def test_statistics_of_a_batch_leave_the_running_ones_alone() -> None:
+    patient = simple(mlp(norm=True)).adapter.patient()
+    before = {n: t.clone() for n, t in patient.model.state_dict().items()}
+    patient.by_batch = True
+    by_batch = patient.answers(patient.batches[:1])[0][0]
+    patient.by_batch = False
+    assert np.abs(by_batch - patient.answers(patient.batches[:1])[0][0]).max() > 1e-3
+    assert all(torch.equal(t, before[n]) for n, t in patient.model.state_dict().items())
 
 
 def test_every_edit_of_the_remedies_is_in_the_vocabulary() -> None:

@@ -204,6 +204,24 @@ def trained_then_frozen(e: Engine) -> Program:
     return Program(e.nn.Sequential(model[0], model[1], e.nn.Linear(16, 4)), loss)
 
 
+def given(loss: Any, width: int = 4, y: Any = CLASS) -> Make:
+    """A loss written with the functions: loss(F, output, target)."""
+    return lambda e: Program(e.net(16, "ReLU", width),
+                             lambda o, t: loss(e.nn.functional, o, t), y=y, lr=0.1)  # fmt: skip
+
+
+def forgetting(e: Engine) -> Program:
+    """A trained network whose loss is made larger on purpose."""
+    model = e.net(*MLP)
+    x, y, loss = e.tensor(X), e.tensor(CLASS), ce(e)
+    optimizer = e.optim.Adam(model.parameters(), lr=0.05)
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss(model(x), y).backward()
+        optimizer.step()
+    return Program(model, lambda o, t: -loss(o, t), lr=0.1)
+
+
 def noisy(mode: str, order: str = "zero backward step", p: float = 0.3) -> Make:
     def made(e: Engine) -> Program:
         model = e.net(16, "ReLU", e.nn.Dropout(p), 4)
@@ -337,6 +355,26 @@ PLANTED: dict[str, tuple[str, str, str, Make, Make]] = {
     "hinge with 0 and 1": ("label_range", "targets", "error",
         yes("SoftMarginLoss", 16, "ReLU", 1), yes("SoftMarginLoss", 16, "ReLU", 1, y=2 * YES - 1)),
     "one class only": ("label_range", "targets", "error", classes(*MLP, y=CLASS * 0), GOOD),
+    "a loss with a minus": ("wrong_loss", "loss", "error",
+        given(lambda F, o, y: -F.cross_entropy(o, y)), GOOD),
+    "a constant less the loss": ("wrong_loss", "loss", "error",
+        given(lambda F, o, y: 1 - F.cross_entropy(o, y)),
+        given(lambda F, o, y: 1 + F.cross_entropy(o, y))),
+    "a sigmoid of a sigmoid": ("sigmoid_before_bce_with_logits", "output", "error",
+        yes("BCELoss", 16, "ReLU", 1, "Sigmoid", "Sigmoid"),
+        yes("BCELoss", 16, "ReLU", 1, "Sigmoid")),
+    "log-softmax of a softmax": ("softmax_before_cross_entropy", "output", "error",
+        lambda e: Program(e.net(*MLP, e.nn.Softmax(1), e.nn.LogSoftmax(1)), e.nn.NLLLoss()),
+        nll(*MLP)),
+    "a logarithm of sigmoids": ("probabilities_expected", "output", "error",
+        given(lambda F, o, y: F.nll_loss(F.sigmoid(o).log(), y)),
+        given(lambda F, o, y: F.nll_loss(F.softmax(o, 1).log(), y))),
+    "a root on a sigmoid": ("unreachable_targets", "output", "error",
+        given(lambda F, o, y: F.mse_loss(F.sigmoid(o), y).sqrt(), 1, y=REAL),
+        given(lambda F, o, y: F.mse_loss(o, y).sqrt(), 1, y=REAL)),
+    "a column against a row, not reduced": ("loss_broadcast", "loss", "error",
+        given(lambda F, o, y: F.mse_loss(o, y, reduction="none").mean(), 1, y=REAL[:, 0]),
+        given(lambda F, o, y: F.mse_loss(o, y, reduction="none").mean(), 1, y=REAL)),
     "a column against a row": ("loss_broadcast", "loss", "error",
         real(16, "ReLU", 1, y=REAL[:, 0]), GOOD_REAL),
     "raw inputs": ("input_scale", "inputs", "warning", classes(*MLP, x=100 * X, lr=1e-5), GOOD),
@@ -402,6 +440,14 @@ HEALTHY: dict[str, Make] = {
         lambda e: Program(e.net(16, "ReLU", 8), e.nn.L1Loss(), (X > 0).astype(np.float32),
                           (X > 0).astype(np.float32)),
     "Brier's score": real(16, "ReLU", 1, "Sigmoid", y=YES),
+    "a loss taken away from another":
+        given(lambda F, o, y: F.cross_entropy(o, y) - 0.1 * F.mse_loss(o, 0 * o.detach())),
+    "losses times rewards":
+        given(lambda F, o, y: (-F.cross_entropy(o, y, reduction="none") * o.detach()[:, 0]).mean()),
+    "quantiles against quantiles, not reduced":
+        given(lambda F, o, y: F.mse_loss(o[:, :, None], y[:, None, :], reduction="none").mean(),
+              y=X[:, :4]),
+    "a network that is to forget": forgetting,
     "squared error on one-hot rows": real(*MLP, y=ONE_HOT),
     "counts, squared error":
         real(16, "ReLU", 1, y=RNG.poisson(2.0, (64, 1)).astype(np.float32)),
@@ -515,3 +561,134 @@ def test_a_generator_is_not_blamed_for_its_opponents_losses() -> None:
             loss(judge(made), ones).backward()
             own.step()
     assert alarms(seen) == []
+
+
+# -- how soon it is told, at the default budget ----------------------------------------------------
+
+
+def cut(e: Engine) -> Any:
+    """A network whose first half is cut off from the loss."""
+
+    class Cut(e.nn.Module):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.head = e.net(16, "ReLU"), e.nn.Linear(16, 4)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.encoder(x).detach())
+
+    return Program(Cut(), ce(e), steps=6)
+
+
+def with_rate_zero(scheduled: bool) -> Make:
+    def make(e: Engine) -> Program:
+        p = Program(e.net(16, "ReLU", 4), ce(e), steps=6)
+        p.optimizer = e.optim.SGD(p.model.parameters(), lr=0.0)
+        if scheduled:
+            for group in p.optimizer.param_groups:
+                group["initial_lr"] = 0.1
+        return p
+
+    return make
+
+
+def strange(e: Engine) -> Program:
+    p = Program(e.net(16, "ReLU", 4), ce(e), steps=6)
+    p.optimizer = e.optim.SGD(e.net(16, "ReLU", 4).parameters(), lr=0.1)
+    return p
+
+
+def partial_(e: Engine) -> Program:
+    p = Program(e.net(16, "ReLU", 4), ce(e), steps=6)
+    p.optimizer = e.optim.SGD(p.model[2].parameters(), lr=0.1)
+    return p
+
+
+def frozen(e: Engine) -> Program:
+    p = Program(e.net(32, "ReLU", 4), ce(e), steps=6)
+    for q in p.model[0].parameters():
+        q.requires_grad_(False)
+    p.optimizer = e.optim.SGD([q for q in p.model.parameters() if q.requires_grad], lr=0.1)
+    return p
+
+
+def in_eval(e: Engine) -> Program:
+    p = Program(e.net(16, "ReLU", e.nn.Dropout(0.5), 4), ce(e), steps=6)
+    p.model.eval()
+    return p
+
+
+SOON: dict[str, Make] = {
+    "no_gradient": cut,
+    "frozen_parameters": with_rate_zero(False),
+    "stale_optimizer": strange,
+    "missing_from_optimizer": partial_,
+    "wrongly_frozen": frozen,
+    "eval_mode_in_training": in_eval,
+    "missing_zero_grad": classes(16, "ReLU", 4, order="backward step", steps=6),
+    "gradients_cleared": classes(16, "ReLU", 4, order="backward zero step", steps=6),
+    "batchnorm_few_samples": lambda e: Program(
+        e.net(16, e.nn.BatchNorm1d(16), "ReLU", 4), ce(e), x=X[:2], y=CLASS[:2], steps=6
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SOON)
+def test_usage_faults_are_told_within_three_steps(engine: Engine, name: str) -> None:
+    seen = run(engine, SOON[name])
+    assert seen.told.get(name, 99) <= 3, seen.told
+
+
+def test_a_schedule_that_starts_at_a_rate_of_zero_has_time(engine: Engine) -> None:
+    seen = run(engine, with_rate_zero(True))
+    assert seen.told.get("frozen_parameters", 99) >= 6  # at the end: it never began
+
+
+def test_steps_with_closures_are_no_missing_steps(engine: Engine) -> None:
+    model = engine.net(16, "Tanh", 4)
+    optimizer = engine.optim.LBFGS(model.parameters(), lr=0.5, max_iter=20)
+    x, y, loss = engine.tensor(X), engine.tensor(CLASS), ce(engine)
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        value = loss(model(x), y)
+        value.backward()
+        return value
+
+    seen = watch(model, optimizer, quiet=True, budget=1.0)
+    with seen:
+        for _ in range(4):
+            optimizer.step(closure)
+    assert "missing_step" not in seen.told and not alarms(seen)
+
+
+@pytest.mark.parametrize(("rate", "told"), [(0.5, True), (0.0, False)])
+def test_one_evaluation_in_train_mode_is_told_where_its_loss_was_seen(
+    rate: float, told: bool
+) -> None:
+    pytest.importorskip("torch")
+    engine = Engine("torch")
+    model = engine.net(16, "ReLU", engine.nn.Dropout(rate), 4)
+    optimizer = engine.optim.SGD(model.parameters(), lr=0.1)
+    x, y, loss = engine.tensor(X), engine.tensor(CLASS), ce(engine)
+    with watch(model, optimizer, loss, quiet=True) as seen:
+        for step in range(30):
+            optimizer.zero_grad()
+            loss(model(x), y).backward()
+            optimizer.step()
+            if step == 9:
+                with engine.root.no_grad():
+                    loss(model(x), y)
+    assert (seen.told.get("train_mode_in_evaluation", 99) <= 11) is told
+
+
+def test_a_loss_that_is_not_finite_is_told_two_steps_later(engine: Engine) -> None:
+    model = engine.net(16, "ReLU", 4)
+    optimizer = engine.optim.SGD(model.parameters(), lr=0.1)
+    x, y, loss = engine.tensor(X), engine.tensor(CLASS), ce(engine)
+    with watch(model, optimizer, loss, quiet=True) as seen:
+        for step in range(40):
+            optimizer.zero_grad()
+            (loss(model(x), y) * (float("nan") if step == 5 else 1.0)).backward()
+            optimizer.step()
+    assert seen.told["non_finite"] <= 8

@@ -12,7 +12,10 @@ import pytest
 torch = pytest.importorskip("torch")
 nn, F = torch.nn, torch.nn.functional
 
+from fathom.doctor.progress import progress  # noqa: E402
 from fathom.doctor.rules import RULES  # noqa: E402
+from fathom.doctor.rules.measures import besides  # noqa: E402
+from fathom.doctor.rules.outcome import _validated  # noqa: E402
 from fathom.doctor.watching import Watch, watch  # noqa: E402
 
 FILES = ("output", "targets", "setup", "structure", "loop", "trained")
@@ -189,6 +192,80 @@ def test_hinges_take_labels_of_both_signs(loss):
                                 nn.Flatten(0))  # fmt: skip
     assert first(train(net(), loss, x, y.float())) == ("label_range", "targets")
     assert alarms(train(net(), loss, x, 2 * y.float() - 1)) == []
+
+
+class Pair(nn.Module):
+    """What a network adds to its inputs is to mislead another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+        self.other = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+
+    def forward(self, x: Any) -> Any:
+        return self.other(x + self.own(x))
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_adversary_makes_another_ones_loss_larger(frozen, whole):
+    x, y = data()
+    pair = Pair()
+    pair.other.requires_grad_(not frozen)
+    watched = pair if whole else pair.own
+    optimizer = torch.optim.Adam(pair.own.parameters(), lr=1e-2)
+    with watch(watched, optimizer, quiet=True) as seen:
+        for _ in range(8):
+            optimizer.zero_grad()
+            (-F.cross_entropy(pair(x), y)).backward()
+            optimizer.step()
+    assert not RULES["wrong_loss"](seen.case) and len(seen.case.losses) > 2
+
+
+@pytest.mark.parametrize("upward", [True, False])
+def test_an_optimizer_that_maximizes(upward):
+    x, y = data()
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, maximize=True)
+    with watch(net, optimizer, quiet=True) as seen:
+        for _ in range(8):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(net(x), y)
+            (loss if upward else -loss).backward()
+            optimizer.step()
+    assert bool(RULES["wrong_loss"](seen.case)) is upward
+
+
+@pytest.mark.parametrize("loss", [
+    lambda o, t: F.mse_loss(o, t).sqrt(), lambda o, t: ((o - t) ** 2).mean().sqrt(),
+    lambda o, t: (F.mse_loss(o, t) + 1e-8) ** 0.5, lambda o, t: torch.norm(o - t) / len(t) ** 0.5,
+    lambda o, t: 3 * F.mse_loss(o, t).sqrt(),
+])  # fmt: skip
+def test_roots_of_squared_errors(loss):
+    x, _ = data()
+    net = lambda *tail: nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1),  # noqa: E731
+                                      *tail)  # fmt: skip
+    t = real(x)
+    seen = train(net(), loss, x, t, steps=12, batch=64)
+    state, base = progress(seen.case), float(loss(t.mean().expand_as(t), t))
+    assert alarms(seen) == [] and state.known and state.base == pytest.approx(base, rel=1e-3)
+    assert besides(seen.case) == []
+    assert first(train(net(), loss, x, t[:, 0])) == ("loss_broadcast", "loss")
+    assert first(train(net(nn.Sigmoid()), loss, x, t)) == ("unreachable_targets", "output")
+
+
+def test_validation_of_a_run_on_roots_is_on_its_scale():
+    x, _ = data()
+    t, net = real(x), nn.Linear(8, 1)
+
+    def evaluate(model: Any, step: int) -> None:
+        with torch.no_grad():
+            F.mse_loss(model(x), t)
+
+    seen = train(net, lambda o, y: F.mse_loss(o, y).sqrt(), x, t, steps=12, each=evaluate)
+    _, values = _validated(seen.case)
+    raw = [v for _, v in seen.case.validation]
+    assert len(raw) > 2 and values == pytest.approx([v**0.5 for v in raw], rel=1e-3)
 
 
 def test_a_target_handed_over_as_the_output():
