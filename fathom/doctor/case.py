@@ -54,6 +54,7 @@ class Layer:
     rows: int = 0
     parameters: tuple[str, ...] = ()
     normalized: bool = False  # its output goes straight to a normalization
+    given: tuple[int, ...] = ()  # the shape a layer with weights was given first
     without: int = 0  # calls without gradients inside a forward pass with them
 
 
@@ -144,7 +145,9 @@ class LayerStats:
     of units at which it is so on all rows of all sampled steps so far since `since`, `examples`
     rows altogether. flat : share of values at which its activation is flat (|f'| below 1 % of
     its largest). spread : mean over units of the std over examples, over mean |z|. delta : root
-    mean square of the loss's gradient with respect to z, times the rows.
+    mean square of the loss's gradient with respect to z, times the rows. memory : of a plain
+    recurrent layer of which the loss sees the last states only, what is left of a gradient's length
+    when it has gone back through all time steps.
     """
 
     mean: float = NAN
@@ -157,6 +160,7 @@ class LayerStats:
     flat: float = NAN
     spread: float = NAN
     delta: float = NAN
+    memory: float = NAN
     finite: bool = True
 
 
@@ -270,6 +274,8 @@ class Case:
     # targets of the batches that are kept for trials
     kept_targets: Callable[[], list[Array]] = field(default=list, repr=False)
     hidden_in: str = ""  # the attribute of the model that holds them, where it was found
+    # reshapes that exchange axes: the layer behind ("": the loss), the shapes before and after
+    swaps: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
     # of each softmax in the graph of the first loss: the layer before it, its axis, its shape
     softmaxes: tuple[tuple[str, int, tuple[int, ...]], ...] = ()
     scheduled: bool = False  # the learning rate has been seen to change

@@ -33,7 +33,8 @@ class Progress:
     step, over the last half, with its standard error. drop : how much of base - floor it fell over
     the last half. noise : standard error of `now`. finite : no loss was nan or infinite. warming :
     the learning rate has only risen so far. known : whether base is that of this very loss.
-    factor : of the curve over the loss as it was called (accumulation divides it).
+    factor : of the curve over the loss as it was called (accumulation divides it). signed : the
+    scale is not known, and losses of both signs say nothing of how it goes (policy gradients).
     """
 
     base: float
@@ -51,6 +52,7 @@ class Progress:
     warming: bool = False
     known: bool = True
     factor: float = 1.0
+    signed: bool = False
 
     @property
     def falling(self) -> bool:
@@ -96,9 +98,9 @@ class Progress:
     def learning(self) -> bool:
         """Whether all is well as far as the loss can tell."""
         if self.state == "unknown":
-            return self.falling or self.skill > 0.1
-        return self.state in ("learning", "done", "young") or (
-            self.state == "slow" and self.skill >= 0.1
+            return not self.signed and (self.falling or self.skill > 0.1)
+        return self.state in ("learning", "done") or (
+            self.state in ("slow", "young") and self.skill >= 0.1
         )
 
     @property
@@ -106,7 +108,12 @@ class Progress:
         """Whether only strong evidence should count: neither stuck nor well on its way."""
         if self.state == "unknown":
             return not self.learning
-        return self.state in ("plateau", "slow") or (self.state == "stuck" and self.steps < FEW)
+        early = self.state == "stuck" and self.steps < FEW
+        return (
+            early
+            or self.state in ("plateau", "slow")
+            or (self.state == "young" and not self.learning)
+        )
 
 
 def progress(case: Case) -> Progress:
@@ -145,7 +152,8 @@ def _progress(case: Case) -> Progress:
         slope = 0.0  # whatever falls does so by chance
     drop = -slope * abs(now) * (len(known) / 2) / room if room > 1e-12 else 0.0
     return Progress(base, floor, start, now, best, skill, slope, error, finite, len(known),
-                    drop, _noise(known), _warming(case), scaled, factor)  # fmt: skip
+                    drop, _noise(known), _warming(case), scaled, factor,
+                    not scaled and bool(known.min() < 0 < known.max()))  # fmt: skip
 
 
 def _scale(case: Case) -> tuple[float, float, float, bool]:

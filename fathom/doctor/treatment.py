@@ -16,8 +16,8 @@ from typing import Any
 from fathom.doctor.adapters.edits import SCORED
 from fathom.doctor.finding import Edit, Finding, Fix
 from fathom.doctor.remedies import BEYOND, candidates
+from fathom.doctor.rules.bounds import NONNEGATIVE
 from fathom.doctor.rules.measures import besides
-from fathom.doctor.rules.training import NONNEGATIVE
 from fathom.doctor.trial import Course, Trial, better, mean_of, measure_of, stopped
 from fathom.engine.errors import ArgumentError
 

@@ -49,7 +49,15 @@ class FathomAdapter(FathomEager):
     def _rehearse(
         self, compiled: Any, reached: Any, args: tuple[Any, ...], keywords: dict[str, Any]
     ) -> None:
-        notes = (self, self.case, self.case.usage, self._sample, self._parameters, self.listener)
+        notes = (
+            self,
+            self.case,
+            self.case.usage,
+            self._sample,
+            self._parameters,
+            self._times,
+            self.listener,
+        )
         keep = [each for each in notes if each is not None]
         self._rehearsing = True
         try:

@@ -13,8 +13,9 @@ from fathom.doctor.adapters.fathom_facts import values
 from fathom.doctor.adapters.fathom_graph import reaches
 from fathom.doctor.adapters.fathom_reading import FathomReader, Quiet, largest
 from fathom.doctor.adapters.fathom_sample import LayerSample, ParameterSample
+from fathom.doctor.adapters.through_time import ThroughTime
 from fathom.doctor.adapters.together import Together
-from fathom.doctor.case import NAN, WEIGHTED, LayerStats, ParameterStats, Step
+from fathom.doctor.case import NAN, WEIGHTED, Layer, LayerStats, ParameterStats, Step
 from fathom.doctor.schedule import clock
 from fathom.engine.hearing import HEARERS, Rehearsed
 from fathom.engine.modes import is_grad_enabled
@@ -31,6 +32,7 @@ class FathomEager(FathomReader):
         self._handles: list[Removable] = []
         self._layer_handles: list[Removable] = []
         self._sample = LayerSample()
+        self._times = ThroughTime(values)
         self._parameters: ParameterSample | None = None
         self._stepping: Any = None  # the optimizer whose step is under way
         self._losses: list[float] = []  # of steps that are over
@@ -108,14 +110,25 @@ class FathomEager(FathomReader):
         """A layer's output in a sampled step."""
         if is_grad_enabled():
             self.part("statistics of layers", self._sample.note, name, output)
-            if not self.case.entering and self.case.layers[name].kind in WEIGHTED:
-                self.part("what layers are given", self._note_entering, given)
+            layer = self.case.layers[name]
+            if layer.kind == "RNN":
+                self.part(
+                    "gradients through time", self._times.note, layer, output, self._through_time
+                )
+            if not layer.given and layer.kind in WEIGHTED:
+                self.part("what layers are given", self._note_given, layer, given)
         elif self._inputs is not None and self._output is None:  # inside a forward pass with
             self.case.layers[name].without += 1
 
-    def _note_entering(self, given: Any) -> None:
-        found = (values(x, rows_kept(x.shape)) for x in given[:1] if hasattr(x, "shape"))
-        self.case.entering = [a for a in found if a is not None]
+    def _through_time(self, name: str, gradient: Any) -> None:
+        self.part("gradients through time", self._times.came_back, name, gradient)
+
+    def _note_given(self, layer: Layer, given: Any) -> None:
+        tensors = [x for x in given[:1] if hasattr(x, "shape")]
+        layer.given = next((tuple(x.shape) for x in tensors), ())
+        if not self.case.entering:
+            found = (values(x, rows_kept(x.shape)) for x in tensors)
+            self.case.entering = [a for a in found if a is not None]
 
     @safe
     def _forward(self, module: Any, inputs: tuple[Any, ...]) -> None:
@@ -319,6 +332,13 @@ class FathomEager(FathomReader):
             "statistics of layers", self._sample.stats, self.case.layers, self._structure.direct,
             default={},
         )  # fmt: skip
+        self.part(
+            "gradients through time",
+            self._times.fill,
+            layers,
+            self.case.layers,
+            self.case.parameters,
+        )
         parameters: dict[str, ParameterStats] = {}
         if self._parameters is not None:
             found = self.part("statistics of weights", self._parameters.stats, default={})

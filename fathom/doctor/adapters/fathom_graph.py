@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fathom.doctor.adapters.graph import ACTIVATIONS, Op
+from fathom.doctor.adapters.reshaping import RESHAPES
 from fathom.engine.tape import Node
 from fathom.engine.tensor import Tensor
 
@@ -53,7 +54,7 @@ def read(
                 nodes.append(parent)
         inputs = tuple(numbers[p] for p in before if p in numbers)
         ops.append(Op(name, inputs, layer, tuple(names[i] for i in known), _is_formula(node),
-                      _is_turned(node, name), _over(node, name)))  # fmt: skip
+                      _is_turned(node, name), _over(node, name), _shapes(node)))  # fmt: skip
     return ops
 
 
@@ -66,6 +67,16 @@ def _over(node: Node, name: str) -> tuple[int, tuple[int, ...]] | None:
     """A softmax's axis and its shape."""
     axis = node.params.get("axis") if name in ("softmax", "log_softmax") else None
     return (axis % max(len(node.shape), 1), tuple(node.shape)) if isinstance(axis, int) else None
+
+
+def _shapes(node: Node) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """A reshape's shapes before and after."""
+    edge = node.parents[0] if node.primitive.name in RESHAPES else None
+    if not isinstance(edge, tuple):
+        return None
+    before, at = edge
+    shape = before.shape[at] if isinstance(before.dtype, tuple) else before.shape
+    return tuple(shape), tuple(node.shape)
 
 
 def reaches(root: Node, names: Mapping[int, str]) -> tuple[bool, list[Tensor]]:

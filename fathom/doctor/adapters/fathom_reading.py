@@ -156,6 +156,7 @@ class FathomReader(Base, Hearer):
         case, self._structure = self.case, found
         case.operations, case.reached = found.operations, found.parameters
         case.straight, case.softmaxes = found.straight, found.softmaxes
+        case.swaps = found.swaps
         for name, activation in found.activations.items():
             if name in case.layers:
                 case.layers[name].activation = activation

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from fathom.doctor.adapters.reshaping import swaps
 from fathom.doctor.case import EMBEDDINGS, NORMS, WEIGHTED, Case, Layer
 
 # names of operations that only move, cast or scale values: paths leave them out
@@ -47,7 +48,8 @@ class Op:
 
     layer : name of the module whose parameters it uses, "" if it uses none. formula : it is an
     elementwise function of the user's: an activation, whatever its name. turned : it is a product
-    with a parameter whose columns are the units. over : a softmax's axis, and its shape.
+    with a parameter whose columns are the units. over : a softmax's axis, and its shape. shapes : a
+    reshape's, before and after.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Op:
     formula: bool = False
     turned: bool = False
     over: tuple[int, tuple[int, ...]] | None = None
+    shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
 
 @dataclass
@@ -75,6 +78,7 @@ class Structure:
     over: tuple[int, tuple[int, ...]] | None = None  # see `case.LossCall`
     normalized: frozenset[str] = frozenset()  # layers whose output goes straight to a norm
     softmaxes: tuple[tuple[str, int, tuple[int, ...]], ...] = ()  # see `case.Case`
+    swaps: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()  # see `case.Case`
 
 
 def adopt(ops: list[Op], case: Case) -> None:
@@ -118,6 +122,7 @@ def structure(ops: list[Op], root: int = 0) -> Structure:
         frozenset(p for op in ops for p in op.parameters), _straight(ops),
         any(name in SCALING for name in names), _over(ops, root), _normalized(ops),
         tuple((_fed(ops, i), *op.over) for i, op in enumerate(ops) if op.over is not None),
+        swaps(ops),
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import torch
 from fathom.doctor.adapters import torch_patches as patches
 from fathom.doctor.adapters.adapter import Listener, rate_of
 from fathom.doctor.adapters.base import EARLY, START, Hook, rows_kept, safe, spread
+from fathom.doctor.adapters.through_time import ThroughTime
 from fathom.doctor.adapters.torch_batches import READ, TorchBatches
 from fathom.doctor.adapters.torch_between import Between
 from fathom.doctor.adapters.torch_facts import array
@@ -30,7 +31,7 @@ from fathom.doctor.adapters.torch_reading import (
 )
 from fathom.doctor.adapters.torch_sample import LayerSample, ParameterSample
 from fathom.doctor.adapters.torch_written import written_call
-from fathom.doctor.case import NAN, WEIGHTED, LayerStats, ParameterStats, Step
+from fathom.doctor.case import NAN, WEIGHTED, Layer, LayerStats, ParameterStats, Step
 from fathom.doctor.schedule import clock
 
 
@@ -45,6 +46,7 @@ class TorchAdapter(TorchReader):
         self._handles: list[Any] = []
         self._layer_handles: list[Any] = []
         self._sample = LayerSample()
+        self._times = ThroughTime(array)
         self._parameters: ParameterSample | None = None
         self._losses: list[Any] = []  # of steps that are over; on the device, if it is another
         self._evaluated: list[tuple[int, str, Any]] = []  # (step, function, loss) without gradients
@@ -149,21 +151,35 @@ class TorchAdapter(TorchReader):
             self._layer_handles.pop().remove()
 
     def _layer_hook(self, name: str) -> Callable[..., None]:
-        weighted = self.case.layers[name].kind in WEIGHTED
+        layer = self.case.layers[name]
+        weighted = layer.kind in WEIGHTED
 
         def note(module: Any, given: Any, output: Any) -> None:
             if torch.is_grad_enabled():
                 self.part("statistics of layers", self._sample.note, name, output)
-                if weighted and not self.case.entering:
-                    self.part("what layers are given", self._note_entering, given)
+                if layer.kind == "RNN":
+                    self.part(
+                        "gradients through time",
+                        self._times.note,
+                        layer,
+                        output,
+                        self._through_time,
+                    )
+                if weighted and not layer.given:
+                    self.part("what layers are given", self._note_given, layer, given)
             elif self._inputs is not None and self._output is None:  # inside a forward pass with
-                self.case.layers[name].without += 1
+                layer.without += 1
 
         return note
 
-    def _note_entering(self, given: Any) -> None:
+    def _through_time(self, name: str, gradient: Any) -> None:
+        self.part("gradients through time", self._times.came_back, name, gradient)
+
+    def _note_given(self, layer: Layer, given: Any) -> None:
         tensors = [x for x in given[:1] if isinstance(x, torch.Tensor)]
-        self.case.entering = [array(x, rows_kept(x.shape)) for x in tensors]
+        layer.given = next((tuple(x.shape) for x in tensors), ())
+        if not self.case.entering:
+            self.case.entering = [array(x, rows_kept(x.shape)) for x in tensors]
 
     @safe
     def _forward(self, module: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
@@ -364,6 +380,13 @@ class TorchAdapter(TorchReader):
             "statistics of layers", self._sample.stats, self.case.layers, self._structure.direct,
             default={},
         )  # fmt: skip
+        self.part(
+            "gradients through time",
+            self._times.fill,
+            layers,
+            self.case.layers,
+            self.case.parameters,
+        )
         parameters: dict[str, ParameterStats] = {}
         if self._parameters is not None:
             found = self.part("statistics of weights", self._parameters.stats, default={})

@@ -31,7 +31,7 @@ OPTIONS = (
     "num_features", "num_channels", "num_groups", "normalized_shape", "eps", "momentum", "affine",
     "track_running_stats", "p", "dim", "negative_slope", "num_embeddings", "embedding_dim",
     "sparse", "padding_idx", "input_size", "hidden_size", "num_layers", "batch_first", "embed_dim",
-    "num_heads",
+    "num_heads", "bidirectional", "nonlinearity",
 )  # fmt: skip
 KEEP_INITIAL = 1 << 16  # elements of a parameter that is copied for later comparison
 

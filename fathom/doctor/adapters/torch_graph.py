@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fathom.doctor.adapters.graph import Op
+from fathom.doctor.adapters.reshaping import RESHAPES
 
 LIMIT = 20_000  # nodes looked at
 NAMES = {
@@ -72,7 +73,8 @@ def read(
         layer = next((owners[i] for i in known), "")
         name = "dropout" if is_dropout(node) else name_of(node)
         ops.append(Op(name, tuple(inputs), layer, tuple(names[i] for i in known),
-                      turned=_is_turned(node, name), over=_over(node, name)))  # fmt: skip
+                      turned=_is_turned(node, name), over=_over(node, name),
+                      shapes=_shapes(node, name)))  # fmt: skip
     return ops, nodes
 
 
@@ -92,6 +94,16 @@ def _over(node: Any, name: str) -> tuple[int, tuple[int, ...]] | None:
         return None
     axis = axis - (1 << 64) if axis >= 1 << 63 else axis
     return axis % max(len(shape), 1), shape
+
+
+def _shapes(node: Any, name: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """A reshape's shapes before and after."""
+    if name not in RESHAPES:
+        return None
+    try:
+        return tuple(node._saved_self_sym_sizes), tuple(node._input_metadata[0].shape)
+    except (AttributeError, IndexError, RuntimeError):  # another version's names
+        return None
 
 
 def is_dropout(node: Any) -> bool:

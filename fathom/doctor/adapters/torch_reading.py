@@ -126,6 +126,7 @@ class TorchReader(Base):
         self._structure = found
         case.operations, case.straight = found.operations, found.straight
         case.reached, case.softmaxes = found.parameters, found.softmaxes
+        case.swaps = found.swaps
         for name, activation in found.activations.items():
             if name in case.layers:
                 case.layers[name].activation = activation

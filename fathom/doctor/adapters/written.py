@@ -83,7 +83,7 @@ class _Reader:
         found = reader._formula()
         if under is not None and found is not None and found[0] != "mse_loss":
             found = None
-        return found or self._compared()
+        return found or self._compared() or self._multiplied()
 
     def _under_root(self) -> Sequence[Term] | None:
         """What stands under the root of a number, as in the root of the mean squared error: nothing
@@ -247,6 +247,32 @@ class _Reader:
                 output = output if output.shape == both[0].shape else output.reshape(both[0].shape)
                 return "custom", output, both[1], {"reduction": "mean"}
         return None
+
+    def _multiplied(self) -> Written | None:
+        """Errors by example, multiplied by a column of as many numbers, of which nothing but the
+        mean or sum is taken: each number meets each, and none its own."""
+        terms = [self.near[0]]
+        for term in terms:
+            if term.name == "mul" and (found := self._spread_product(term)) is not None:
+                return "custom", *found, {"reduction": "mean"}
+            if term.name in (*CHAIN, "add", "sub", "rsub") and len(terms) < 2 * NEAR:
+                terms += [parent for parent in term.before if parent is not None]
+        return None
+
+    def _spread_product(self, term: Term) -> tuple[Any, Array] | None:
+        """(output, target) of a product of n errors and a column of n constants, or the other way
+        round."""
+        target = self._constant(term)
+        inner = next((parent for parent in term.before if parent is not None), None)
+        if target is None or inner is None or term.shape != (target.size,) * 2 or target.size < 3:
+            return None
+        n = target.size
+        if {target.shape, inner.shape} != {(n,), (n, 1)} or not np.ptp(target):
+            return None
+        output = next((t for t in self.outputs if tuple(t.shape) in ((n,), (n, 1))), None)
+        if output is None:
+            return None
+        return output.reshape(inner.shape), target
 
     def _is_square(self, term: Term) -> bool:
         left, right = term.given(0), term.given(1)

@@ -3,7 +3,9 @@
 import numpy.ma  # noqa: F401 - what np.unique and np.median would import in the midst of a run
 
 from fathom.doctor.rules import (  # noqa: F401 - they declare rules
+    bounds,
     loop,
+    mixing,
     outcome,
     output,
     probes,

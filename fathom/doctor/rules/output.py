@@ -269,7 +269,8 @@ def activation_on_logits(case: Case, limits: Mapping[str, float]) -> Iterator[Hi
     exempt=("attention maps: sums over places, in losses without classes",
             "losses of which only the first rows are kept", "outputs of which a part is taken",
             "graphs and sets that are one batch (the same targets in each step), similarities of "
-            "all examples with each other"),
+            "all examples with each other, assignments that are normalized both ways, weights of "
+            "examples"),
     explains=(*STUCK, "learning_rate_too_high", "overfitting",
               "softmax_before_cross_entropy", "initial_loss", "sample_mixing",
               "probabilities_expected", "activation_on_logits", "unreachable_targets",
@@ -307,14 +308,14 @@ def _over_other_axis(call: LossCall, tolerance: float) -> Hit | None:
 def _over_examples(case: Case, call: LossCall) -> Iterator[Hit]:
     """A softmax inside the network over the axis of the examples. That is known for sure where a
     batch is inputs, outputs and targets by rows, and other rows come with each."""
-    rows = call.shapes[0][0] if len(call.shapes[0]) in (1, 2) else 0
+    rows = call.shapes[0][0] if case.softmaxes and len(call.shapes[0]) in (1, 2) else 0
     aligned = bool(case.inputs) and all(len(x) == rows for x in case.inputs if x.ndim)
     if rows < 2 or not aligned or call.shapes[1][:1] != (rows,) or not _batches_differ(case):
         return
     for layer, axis, shape in case.softmaxes:
-        if axis or len(shape) < 2 or shape[0] != rows or rows in shape[1:]:
+        if axis or max(shape[1:], default=1) < 2 or shape[0] != rows or rows in shape[1:]:
             continue
-        if (axis, shape) == call.over:
+        if (axis, shape) == call.over or any(s == shape and a for _, a, s in case.softmaxes):
             continue
         evidence = (
             Evidence("the softmax runs over axis", axis, "1 or higher"),
@@ -328,6 +329,7 @@ def _over_examples(case: Case, call: LossCall) -> Iterator[Hit]:
 def _batches_differ(case: Case) -> bool:
     """Whether targets change from step to step: not one graph, or one set, as a whole."""
     kept = [c.target for c in case.losses if c.target is not None and c.target.size]
+    kept += [t for t in case.kept_targets() if kept and t.size] if len(kept) == 1 else []
     return any(t.shape != kept[0].shape or not np.array_equal(t, kept[0]) for t in kept[1:])
 
 

@@ -8,45 +8,30 @@ from collections.abc import Iterator, Mapping
 from fathom.doctor.case import Case
 from fathom.doctor.finding import Edit, Evidence, Fix
 from fathom.doctor.rules.rule import Hit, rule
+from fathom.doctor.rules.structure import over_one_value
 
 STUCK = ("not_learning", "still_improving", "underfitting")
 
 
 @rule(
     "inputs_ignored", "probe", "error",
-    formula="mean |f(x) - f(x of another example)| and |f(x) - f(0)| over mean |f(x)| < 1e-5",
+    formula="mean |f(x) - f(x of another example)| and |f(x) - f(0)| over mean |f(x)| < 1e-5; "
+    "without a probe: a layer, RMS or group normalization over one value",
     why="The answers stay the same whatever the inputs are: a dead path, or the wrong tensor.",
-    exempt=("runs that were not probed",),
+    exempt=("runs that were not probed", "normalizations over one value that are not used; group "
+            "normalization where there are several places"),
     explains=(*STUCK, "constant_output", "one_batch", "learning_rate_range", "linear_baseline",
-              "permuted_labels", "no_signal"),
+              "permuted_labels", "no_signal", "vanishing_gradients", "learning_rate_too_low",
+              "off_centre", "no_gradient", "frozen_parameters"),
 )  # fmt: skip
 def inputs_ignored(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
+    yield from over_one_value(case)
     found = case.probes.get("inputs_ignored")
     if found is None or not found.ignored:
         return
     evidence = (Evidence("change of the answers with other inputs", found.change, "above 0.01"),)
     yield Hit("inputs", evidence, Fix("follow the inputs through forward: what is made of them?",
                                       edits=(Edit("initialize"),)), strength=0.9)  # fmt: skip
-
-
-@rule(
-    "sample_mixing", "probe", "error",
-    formula="change of f(x)_0 in eval mode, where only x_1, x_2, ... change, over its spread",
-    thresholds={"change": 1e-3},
-    why="An example's answer depends on the others in its batch: a softmax, a mean or a reshape "
-    "runs over the batch.",
-    exempt=("batch normalization in train mode", "runs that were not probed"),
-    explains=(*STUCK, "linear_baseline"),
-)  # fmt: skip
-def sample_mixing(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
-    found = case.probes.get("sample_mixing")
-    if found is None or not found.change > limits["change"]:
-        return
-    evidence = (Evidence("change of an answer where only other examples change", found.change,
-                         "0"),)  # fmt: skip
-    fix = Fix("look at each softmax, mean, view and reshape: axis 0 is the batch",
-              "softmax(dim=1); x.flatten(1)", (Edit("softmax_axis"),))  # fmt: skip
-    yield Hit("model", evidence, fix, strength=0.9)
 
 
 @rule(

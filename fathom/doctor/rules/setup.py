@@ -163,8 +163,9 @@ def inputs_constant(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
 @rule(
     "symmetric_initialization", "contract", "error",
     formula="a trainable weight matrix with all rows equal to 1e-8 of its norm, whose next layer "
-    "has equal columns, or which is still so after 3 sampled steps",
-    thresholds={"tolerance": 1e-8, "still": 1e-6, "steps": 3},
+    "has equal columns, or which is still so after 3 sampled steps; or a linear layer of 8 units "
+    "or more that has a quarter as many different rows",
+    thresholds={"tolerance": 1e-8, "still": 1e-6, "steps": 3, "copied": 8, "each": 4},
     why="Units that start alike and feed alike get the same gradient and stay alike: the layer is "
     "worth one unit.",
     exempt=("zeros in the last layer, in residual branches, LoRA's B, gates and adapters: where "
@@ -177,14 +178,14 @@ def inputs_constant(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
 def symmetric_initialization(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     matrices = [p for p in case.weights() if _feeds(p, case)]
     alike = [p for p in matrices if _alike(p, p.initial, limits["tolerance"])]
-    if not alike or len(matrices) < 2:
-        return
+    alike = alike if len(matrices) > 1 else []
     sure = alike if len(alike) == len(matrices) else _chained(matrices, alike)
     if not sure and _moves(case) >= limits["steps"]:
         last = case.loss.layer if case.loss is not None else matrices[-1].layer
         hidden = [p for p in alike if p.layer != last]
         sure = [p for p in hidden if _alike(p, p.value(), limits["still"])]
     if not sure:
+        yield from _copies(case, matrices, limits)
         return
     p = sure[0]
     rows = p.units(np.asarray(p.initial))
@@ -196,6 +197,30 @@ def symmetric_initialization(case: Case, limits: Mapping[str, float]) -> Iterato
     fix = Fix("draw the weights at random", "nn.init.kaiming_uniform_(layer.weight)",
               tuple(Edit("initialize", q.layer) for q in sure))  # fmt: skip
     yield Hit(p.layer or p.name, evidence, fix, 0, 0.95)
+
+
+def _copies(case: Case, matrices: list[Parameter], limits: Mapping[str, float]) -> Iterator[Hit]:
+    """A linear layer of which most units begin as copies of a few others."""
+    if "copies" not in case.remembered:
+        linear = [
+            p for p in matrices if len(p.shape) == 2 and case.layers[p.layer].kind == "Linear"
+        ]
+        counted = [(_distinct(p), p) for p in linear if min(p.shape) >= limits["copied"]]
+        case.remembered["copies"] = [
+            (n, p) for n, p in counted if 0 < n <= p.form[0] / limits["each"]
+        ]  # fmt: skip
+    for n, p in case.remembered["copies"][:1]:
+        evidence = (Evidence("units that differ", n, f"all {p.form[0]}"),)
+        fix = Fix("draw the weights at random", "nn.init.kaiming_uniform_(layer.weight)",
+                  (Edit("initialize", p.layer),))  # fmt: skip
+        yield Hit(p.layer, evidence, fix, 0, 0.9, severity="warning")
+
+
+def _distinct(p: Parameter) -> int:
+    """How many units begin with weights that no other has (zeros apart), by their first 64."""
+    rows = p.units(np.asarray(p.initial))[:, :64]
+    rows = rows[rows.any(axis=1)]
+    return len(np.unique(rows @ np.cos(np.arange(rows.shape[1]) + 1.0))) if len(rows) else 0
 
 
 def _feeds(p: Parameter, case: Case) -> bool:

@@ -11,6 +11,7 @@ from fathom.doctor.case import NORMS, RECURRENT, Case
 from fathom.doctor.finding import Edit, Evidence, Fix
 from fathom.doctor.progress import progress
 from fathom.doctor.rules.measures import (
+    LOOKED_AT,
     PERSISTENT,
     held,
     log_strength,
@@ -21,9 +22,11 @@ from fathom.doctor.rules.measures import (
     since,
 )
 from fathom.doctor.rules.rule import Hit, rule
+from fathom.doctor.rules.structure import over_one_value
 
 SLOW = ("learning_rate_too_low", "not_learning", "still_improving", "underfitting", "no_signal",
         "one_batch", "linear_baseline")  # fmt: skip
+STRONG = 0.75  # counts in runs that creep, too
 SATURATING = frozenset({"sigmoid", "tanh", "hardtanh", "hardsigmoid", "softsign"})
 
 
@@ -93,17 +96,21 @@ def _steepest(case: Case, at: int) -> str:
 
 @rule(
     "vanishing_gradients", "symptom", "warning",
-    formula="gradient over weight (norms) of the first layer over that of the last < 5e-3",
-    thresholds={"ratio": 5e-3},
+    formula="gradient over weight (norms) of the first layer over that of the last < 5e-3; or in a "
+    "plain RNN of which only the last states are used, what is left of a gradient that has gone "
+    "back through all time steps < 1e-6, skill < 0.1 after 64 steps of usual length",
+    thresholds={"ratio": 5e-3, "left": 1e-6, "steps": 64, "skill": 0.1, "low": 3e-4, "high": 0.05},
     corpus="healthy runs: 99 % above 0.05",
     why="The gradient shrinks from layer to layer on its way back: the first layers stay as they "
     "were drawn.",
     exempt=("runs that learn", "fewer than 3 layers with weights", "gradients of 0 in fewer than 3 "
-            "sampled steps: layers behind one that starts at 0"),
+            "sampled steps: layers behind one that starts at 0", "LSTM and GRU, RNNs whose states "
+            "are all used, learning rates that are too low to tell"),
     explains=(*SLOW, "constant_output", "off_centre", "duplicate_units"),
     gates=("not learning",),
 )  # fmt: skip
 def vanishing_gradients(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
+    yield from _through_time(case, limits)
     layers = relative_gradients(case)
     if len(layers) < 3 or layers[-1][1] <= 0:
         return
@@ -128,6 +135,30 @@ def vanishing_gradients(case: Case, limits: Mapping[str, float]) -> Iterator[Hit
     yield Hit(layers[0][0], evidence, fix, case.steps[0].number, strength)
 
 
+def _through_time(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
+    """Plain recurrent layers that cannot learn from what was long ago."""
+    state = progress(case)
+    if not state.known or state.steps < limits["steps"] or state.skill >= limits["skill"]:
+        return
+    if not limits["low"] < middle([p.median for p in paces(case)[-LOOKED_AT:]]) < limits["high"]:
+        return
+    for name, layer in case.layers.items():
+        left = recent(case, name, "memory") if layer.kind == "RNN" else []
+        if not held([v < limits["left"] for v in left], case.ended):
+            continue
+        evidence = (
+            Evidence("of a gradient that has gone back through all time steps is left", left[-1],
+                     "above 0.001"),
+            Evidence("sampled steps in which it was so", len(left)),
+        )  # fmt: skip
+        why = ("The gradient shrinks from time step to time step on its way back: what was long "
+               "ago has no part in what is learned.")  # fmt: skip
+        words = ("an LSTM or a GRU; recurrent weights that begin as the identity or orthogonal; "
+                 "shorter sequences")  # fmt: skip
+        fix = Fix(words, "nn.GRU(input_size, hidden_size, batch_first=True)")
+        yield Hit(name, evidence, fix, case.steps[0].number, STRONG, why=why)
+
+
 @rule(
     "dead_units", "symptom", "warning",
     formula="share of relu units that are 0 on the union of >= 512 examples > 0.6; or all of a "
@@ -141,8 +172,10 @@ def vanishing_gradients(case: Case, limits: Mapping[str, float]) -> Iterator[Hit
     gates=("not learning",),
 )  # fmt: skip
 def dead_units(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
-    found = []
+    found, lost = [], {hit.where for hit in over_one_value(case)}
     for name in case.layers:
+        if name in lost:  # it is 0 by itself
+            continue
         zeros, dead = recent(case, name, "zero"), recent(case, name, "dead")
         if not dead:
             continue

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from fathom.doctor.adapters.graph import AFFINE
-from fathom.doctor.case import BATCH_NORMS, DROPOUTS, RECURRENT, Case, Parameter
+from fathom.doctor.case import BATCH_NORMS, DROPOUTS, RECURRENT, Case, Layer, Parameter
 from fathom.doctor.finding import Edit, Evidence, Fix
 from fathom.doctor.rules.output import SQUARED
 from fathom.doctor.rules.rule import Hit, rule
@@ -77,8 +78,8 @@ def _nonlinear(case: Case) -> bool:
 
 @rule(
     "bottleneck", "contract", "warning",
-    formula="one unit between wider layers of a plain chain; or a hidden layer narrower than 1/32 "
-    "of both neighbours, or of 1 unit, in a run that does not learn",
+    formula="one unit between wider layers of a plain chain, or several layers of one; or a hidden "
+    "layer narrower than 1/32 of both neighbours, or of 1 unit, in a run that does not learn",
     thresholds={"share": 32.0, "inputs": 1, "outputs": 1, "steps": 16},
     why="All that later layers get to see goes through these few numbers.",
     exempt=("autoencoders: outputs like inputs",
@@ -96,22 +97,30 @@ def bottleneck(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     chain = all(b.form[1] == a.form[0] for a, b in pairwise(linear))
     chain = chain and len(linear) == len(case.weighted())
     waiting = stuck(case, limits["steps"])
-    for p, after in pairwise(linear):
-        if after.form[1] != p.form[0] or not _strangled(p, after, limits):
+    for i, (p, after) in enumerate(pairwise(linear)):
+        behind = _behind(linear[i + 1 :])
+        if after.form[1] != p.form[0] or not _strangled(p, behind, limits):
             continue
         if not (waiting or (chain and p.form[0] == 1)):
             continue
-        width = f"more, between {p.form[1]} and {after.form[0]}"
+        width = f"more, between {p.form[1]} and {behind}"
         evidence = (Evidence("units", p.form[0], width),)
         fix = Fix("more units", f"nn.Linear({p.form[1]}, 32)", (Edit("widen", p.layer),))
         yield Hit(p.layer, evidence, fix, 0, 0.6)
         return
 
 
-def _strangled(p: Parameter, after: Parameter, limits: Mapping[str, float]) -> bool:
+def _behind(later: Sequence[Parameter]) -> int:
+    """Units of the first layer behind that has more than one; of the last one, and one more where
+    several layers of a single unit follow each other, which is never meant."""
+    wider = [p.form[0] for p in later if p.form[0] > 1]
+    return wider[0] if wider else len(later)
+
+
+def _strangled(p: Parameter, behind: int, limits: Mapping[str, float]) -> bool:
     width, inputs = p.form
-    single = width == 1 and inputs > limits["inputs"] and after.form[0] > limits["outputs"]
-    return single or width * limits["share"] < min(inputs, after.form[0])
+    single = width == 1 and inputs > limits["inputs"] and behind > limits["outputs"]
+    return single or width * limits["share"] < min(inputs, behind)
 
 
 @rule(
@@ -167,6 +176,56 @@ def averaging(case: Case) -> Iterator[Hit]:
                       f"nn.{layer.kind}({layer.options.get('num_features', 'channels')}, "
                       "momentum=0.1)", (Edit("normalize"),))  # fmt: skip
             yield Hit(name, evidence, fix, 0, 0.8 if slow else 0.6, why=why)
+
+
+OWN_AXES = {"LayerNorm": "layer_norm", "RMSNorm": "rms_norm"}  # kind -> its operation
+ROUNDING = 1e-2  # of (x - x) / sqrt(eps)
+
+
+def over_one_value(case: Case) -> Iterator[Hit]:
+    """Normalizations of which each value is normalized by itself: (x - x) / sqrt(0 + eps) is 0,
+    whatever x; of x / |x| the sign is left. A kind of `inputs_ignored`."""
+    for name, layer in case.layers.items():
+        if not (_has_own_axes(case, layer) or _has_groups_of_one(case, layer)):
+            continue
+        root = layer.kind == "RMSNorm"
+        evidence = (
+            Evidence("values that are normalized together", 1, "2 or more"),
+            Evidence("what is left of each", "its sign" if root else "nothing: 0, plus the bias"),
+        )
+        why = ("A value that is normalized by itself is " + ("1 or -1" if root else "0") + ", "
+               "whatever it was: nothing else of it gets through this layer.")  # fmt: skip
+        words = ("leave it out, or scale the inputs by the mean and the standard deviation of the "
+                 "training set")  # fmt: skip
+        fix = Fix(words, "x = (x - mean) / std", (Edit("scale_inputs"),))
+        yield Hit(name, evidence, fix, 0, 0.9, "warning" if root else "error", why)
+
+
+def _has_own_axes(case: Case, layer: Layer) -> bool:
+    """Whether a layer or RMS normalization over a single number was called."""
+    shape = layer.options.get("normalized_shape")
+    if layer.kind not in OWN_AXES or not shape or math.prod(shape) != 1:
+        return False
+    if not layer.parameters:  # Fathom has one operation for all kinds
+        batches = any(other.kind in BATCH_NORMS for other in case.layers.values())
+        names = {OWN_AXES[layer.kind], *([] if batches else ["batch_norm"])}
+        return bool(names & case.operations)
+    return bool(case.reached & set(layer.parameters)) or layer.rows > 0
+
+
+def _has_groups_of_one(case: Case, layer: Layer) -> bool:
+    """Whether a group normalization with a group for each channel was given one place of each
+    example, and has put out 0."""
+    groups, channels = layer.options.get("num_groups"), layer.options.get("num_channels")
+    call = case.loss
+    if layer.kind != "GroupNorm" or groups != channels or call is None:
+        return False
+    if layer.rows < 2 or call.shapes[0][:1] != (layer.rows,):
+        return False
+    scales = [case.parameters[n] for n in layer.parameters if n in case.parameters]
+    zero = any(p.role == "scale" and p.initial is not None and not p.initial.any() for p in scales)
+    stats = next((s.layers[layer.name] for s in case.steps if layer.name in s.layers), None)
+    return not zero and stats is not None and stats.finite and stats.largest <= ROUNDING
 
 
 @rule(

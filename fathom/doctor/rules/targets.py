@@ -195,7 +195,8 @@ def _classifying(call: LossCall, onehot: bool) -> Fix:
     why="The labels are not what the loss takes: it raises, has no lower bound, or most of the "
     "classes never occur.",
     exempt=("ignore_index", "label smoothing and mixtures of labels in [0, 1]",
-            "two classes, one of them rare", "vocabularies", "several losses a step (GAN)"),
+            "two classes, one of them rare", "vocabularies", "similarities of pairs",
+            "several losses a step (GAN)"),
     explains=(*STUCK, "loss_below_bound", "non_finite", "unreachable_targets", "initial_loss",
               "wrong_loss", "learning_rate_too_high", "exploding_gradients",
               "one_batch", "loss_zero_at_start", "saturated_units"),
@@ -285,14 +286,17 @@ def _class_numbers(
     number = classes(call)
     labels = np.unique(target[target != call.options.get("ignore_index", IGNORED)])
     words = any(layer.kind.startswith("Embedding") for layer in case.layers.values())
-    if not len(labels) or call.count > 1 or words or target.ndim > 1:
+    if not len(labels) or call.count > 1 or target.ndim > 1:
         return
     expected = number * -math.expm1(-target.size / number)  # distinct ones, if all are as likely
     evidence = (_labels(target, f"0 to {number - 1}"),)
-    if len(labels) == 1 and number > 2 and target.size >= limits["same"]:
+    straight = bool(call.layer) and not call.path  # logits, not similarities of pairs
+    if len(labels) == 1 and number > 2 and target.size >= limits["same"] and straight:
         fix = Fix("look at how the labels are made: they are all the same")
         yield Hit("targets", evidence, fix, strength=0.8)
-    elif number >= limits["many_classes"] and len(labels) <= limits["few"] * expected:
+    elif words or number < limits["many_classes"]:
+        return
+    elif len(labels) <= limits["few"] * expected:
         fix = Fix("as many units as there are classes", edits=(Edit("labels"),))
         yield Hit("targets", evidence, fix, strength=0.5, severity="advice")
 

@@ -18,7 +18,7 @@ from fathom.doctor.rules.measures import besides  # noqa: E402
 from fathom.doctor.rules.outcome import _validated  # noqa: E402
 from fathom.doctor.watching import Watch, watch  # noqa: E402
 
-FILES = ("output", "targets", "setup", "structure", "loop", "trained")
+FILES = ("output", "targets", "setup", "structure", "loop", "trained", "mixing")
 
 
 @pytest.fixture(autouse=True)

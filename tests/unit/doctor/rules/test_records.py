@@ -10,7 +10,7 @@ from fathom.doctor.rules import KINDS, RULES
 from fathom.doctor.treatment import ACTIONS
 
 ROOT = Path(__file__).parents[4]
-CONTRACTS = {"output", "targets", "setup", "structure", "loop", "trained"}
+CONTRACTS = {"output", "targets", "setup", "structure", "loop", "trained", "mixing"}
 NAMES = frozenset(
     """
     one_unit_softmax softmax_before_cross_entropy sigmoid_before_bce_with_logits
