@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import os
 import statistics
 import sys
 import time
@@ -24,7 +25,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+for _threads in ("OMP", "OPENBLAS", "MKL", "FATHOM"):  # before NumPy is there
+    os.environ[f"{_threads}_NUM_THREADS"] = "1"
+
+import numpy as np  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's fathom
 Built = tuple[Any, tuple[int, ...], int]  # model, shape of its input, classes

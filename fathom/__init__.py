@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib as _importlib
 import typing as _typing
 import warnings as _warnings
 
@@ -87,5 +88,18 @@ __all__ = [
     "train_many",
     "uint8",
 ]
+_LATER = ("book", "doctor")  # packages that come in when they are first asked for
+
+if _typing.TYPE_CHECKING:
+    from fathom import book as book
+    from fathom import doctor as doctor
+
+
+def __getattr__(name: str) -> _typing.Any:
+    if name in _LATER:
+        return _importlib.import_module(f"fathom.{name}")
+    raise AttributeError(f"module 'fathom' has no attribute {name!r}")
+
+
 if not _typing.TYPE_CHECKING:  # a type checker follows the star import by itself
     __all__ += ops.__all__

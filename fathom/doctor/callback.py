@@ -11,7 +11,24 @@ from fathom.train.callbacks import Callback
 from fathom.train.trainer import Trainer
 
 
-class Doctor(Callback):
+class Attending:
+    """What the callbacks for all trainers share. watch : the `Watch`, once training has begun."""
+
+    watch: Watch | None = None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Causes found so far."""
+        return () if self.watch is None else self.watch.findings
+
+    def treat(self, finding: Finding | int = 0, **options: Any) -> Finding:
+        """Try a finding's fix on copies of the run; see `watch`."""
+        if self.watch is None:
+            raise RuntimeError("the run has not begun")
+        return self.watch.treat(finding, **options)
+
+
+class Doctor(Attending, Callback):
     """Watch a run of `fit`; afterwards `findings` has at most three causes, the likeliest first.
 
     Parameters
@@ -44,19 +61,7 @@ class Doctor(Callback):
         self.stop = stop
         self._told = options.pop("on_finding", None)
         self._options = {"quiet": quiet, "report": report, **options}
-        self.watch: Watch | None = None
         self._trainer: Trainer | None = None
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """Causes found so far."""
-        return () if self.watch is None else self.watch.findings
-
-    def treat(self, finding: Finding | int = 0, **options: Any) -> Finding:
-        """Try a finding's fix on copies of the run; see `watch`."""
-        if self.watch is None:
-            raise RuntimeError("the run has not begun")
-        return self.watch.treat(finding, **options)
 
     def on_train_begin(self, trainer: Trainer) -> None:
         steps = -(-trainer.batches // trainer.accumulate) * (trainer.epochs - trainer.epoch)
@@ -81,4 +86,4 @@ class Doctor(Callback):
             self._trainer.stop(f"the doctor found {finding.kind}")
 
 
-__all__ = ["Doctor"]
+__all__ = ["Attending", "Doctor"]

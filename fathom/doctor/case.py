@@ -214,7 +214,6 @@ class Usage:
     eval_steps: list[int] = field(default_factory=list)  # trained with layers in eval mode
     noisy_evaluations: list[int] = field(default_factory=list)  # evaluated in train mode
     unseen: int = 0  # of the first 16 steps: compiled ones, of which only the result is known
-    skipped_steps: int = 0  # by a gradient scaler
     accumulation: int = 1  # backward passes a step, as seen
     broken: int = 0  # losses that were not finite
     high: int = 0  # losses above twice the first one

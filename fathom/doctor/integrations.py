@@ -9,8 +9,8 @@ import importlib
 import math
 from typing import Any
 
-from fathom.doctor.finding import Finding
-from fathom.doctor.watching import Watch, watch
+from fathom.doctor.callback import Attending
+from fathom.doctor.watching import watch
 from fathom.engine.errors import FathomError
 
 
@@ -18,24 +18,10 @@ class MissingLibraryError(FathomError, ImportError):
     """A library that is asked for is not installed."""
 
 
-class _Attending:
-    """What both callbacks share: a `Watch` that is opened and closed.
+class _Visiting(Attending):
+    """What both callbacks share: a `Watch` that is opened and closed."""
 
-    watch : it, once training has begun. findings : causes found so far.
-    """
-
-    watch: Watch | None = None
     _options: dict[str, Any]
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        return () if self.watch is None else self.watch.findings
-
-    def treat(self, finding: Finding | int = 0, **options: Any) -> Finding:
-        """Try a finding's fix on copies of the run."""
-        if self.watch is None:
-            raise RuntimeError("the run has not begun")
-        return self.watch.treat(finding, **options)
 
     def _begin(self, model: Any, optimizer: Any, steps: float) -> None:
         self._end()
@@ -64,7 +50,7 @@ def lightning_callback(*, validation: str = "val_loss", **options: Any) -> Any:
     """
     callbacks = _import("lightning.pytorch", "pytorch_lightning", needed="lightning")
 
-    class LightningDoctor(_Attending, callbacks.Callback):  # type: ignore[misc, name-defined]
+    class LightningDoctor(_Visiting, callbacks.Callback):  # type: ignore[misc, name-defined]
         """Watches the fit of a Lightning trainer."""
 
         def __init__(self) -> None:
@@ -97,7 +83,7 @@ def trainer_callback(**options: Any) -> Any:
     """
     transformers = _import("transformers", needed="transformers")
 
-    class TrainerDoctor(_Attending, transformers.TrainerCallback):  # type: ignore[misc, name-defined]
+    class TrainerDoctor(_Visiting, transformers.TrainerCallback):  # type: ignore[misc, name-defined]
         """Watches a run of `transformers.Trainer`."""
 
         def __init__(self) -> None:

@@ -34,7 +34,7 @@ class Progress:
     the last half. noise : standard error of `now`. finite : no loss was nan or infinite. warming :
     the learning rate has only risen so far. known : whether base is that of this very loss.
     factor : of the curve over the loss as it was called (accumulation divides it). signed : the
-    scale is not known, and losses of both signs say nothing of how it goes (policy gradients).
+    scale is not known, and losses had both signs, as those of policy gradients have.
     """
 
     base: float
@@ -98,10 +98,17 @@ class Progress:
     def learning(self) -> bool:
         """Whether all is well as far as the loss can tell."""
         if self.state == "unknown":
-            return not self.signed and (self.falling or self.skill > 0.1)
+            return self.falling or self._fell
         return self.state in ("learning", "done") or (
             self.state in ("slow", "young") and self.skill >= 0.1
         )
+
+    @property
+    def _fell(self) -> bool:
+        """Whether a loss of unknown scale came down by a tenth, and by more than chance; where it
+        has had both signs, to well below 0."""
+        top = 0.0 if self.signed else self.start
+        return self.now < top - max(0.1 * abs(self.start), 4 * self.noise)
 
     @property
     def doubtful(self) -> bool:

@@ -1,4 +1,18 @@
-"""The two engines' sides of watching: Fathom's own, and PyTorch's, loaded only when it is used."""
+"""The two engines' sides of watching: Fathom's own, and PyTorch's, loaded only when it is used.
+
+What both share has no prefix; `fathom_...` and `torch_...` are what an engine adds to it.
+
+- watching: `adapter` (what an engine's side must do), `base` (nothing raises into the loop),
+  `reader`, `together` (several optimizers); `*_adapter` with `fathom_eager` or `torch_patches`
+  knows when, `*_reading` looks
+- the parts of a run: `facts`
+- the graph of a loss: `graph`, `reshaping` (axes exchanged by mistake)
+- losses by hand: `terms` (their graph), `written` (known formulas), `crossed` (each output against
+  each target)
+- samples of a step: `array_sample`, `through_time` (recurrent layers)
+- trials on copies: `edits` (habits, loss, data), `model_edits`, `twin` (set up, trained, measured),
+  `between` (from output to loss), `scoring`; `*_batches`, `*_rewrite`, `*_patient`
+"""
 
 from __future__ import annotations
 
@@ -24,7 +38,7 @@ def adapter_for(model: Any, optimizer: Any = None, loss_fn: Any = None) -> Adapt
 
         return TorchAdapter(model, optimizer, loss_fn)
     raise ArgumentError(
-        f"the doctor watches models; received a {type(model).__name__}",
+        f"the doctor watches models; received {type(model).__name__}",
         fix="a fathom.nn.Module or a torch.nn.Module",
     )
 

@@ -1,4 +1,5 @@
-"""What an engine's side must do for watching and treatment; `fathom_.py`, `torch_.py` do it.
+"""What an engine's side must do for watching and treatment; `fathom_adapter`, `fathom_patient`,
+`torch_adapter` and `torch_patient` do it.
 
 An `Adapter` fills a `Case` and tells a `Listener` what happens. A `Patient` is a copy of a run that
 can be edited and trained without a trace in the original.

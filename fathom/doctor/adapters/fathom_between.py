@@ -1,17 +1,13 @@
-"""What a loop does between the model's output and the loss, told from the two values.
-
-`loss_fn(model(x).softmax(1).squeeze(), y)`: a trial has to do the same. Known operations are
-tried on the model's output until what comes out is what the loss was given.
-"""
+"""What a Fathom loop does between the model's output and the loss; see `between`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from fathom.doctor.adapters import between as shared
 from fathom.engine.errors import FathomError
 from fathom.engine.modes import no_grad
 from fathom.engine.tensor import Tensor
@@ -28,84 +24,24 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Between:
-    """place : which of several outputs (keys one inside the other). function : what is applied to
-    its values, "" for nothing; move : from its shape to the loss's."""
+class Between(shared.Between):
+    """See `between.Between`."""
 
-    place: tuple[Any, ...] = ()
-    function: str = ""
-    move: Callable[[Any], Any] = lambda z: z
+    tensor = Tensor
+    failures = (FathomError, IndexError)
+    functions = FUNCTIONS
 
-    def __call__(self, output: Any, functions: bool = True) -> Any:
-        """What the loss is given; without functions, only moved."""
-        for key in self.place:
-            output = output[key]
-        if functions and self.function:
-            output = FUNCTIONS[self.function](output)
-        return self.move(output)
+    @staticmethod
+    def alike(made: Any, given: Any) -> bool:
+        return np.allclose(made.value(), given.value(), rtol=1e-3, atol=1e-5, equal_nan=True)
 
 
 def between(output: Any, given: Any) -> Between | None:
     """How `given` comes from a model's output; None where that cannot be told."""
     if not isinstance(given, Tensor):
         return None
-    for place, tensor in _tensors(output):
-        if tensor is given:
-            return Between(place)
     with no_grad(), np.errstate(all="ignore"):
-        for place, tensor in _tensors(output):
-            for name in ("", *FUNCTIONS):
-                try:
-                    made = FUNCTIONS[name](tensor.detach()) if name else tensor.detach()
-                except (FathomError, IndexError):
-                    continue
-                move = _move(made, given)
-                if move is not None:
-                    return Between(place, name, move)
-    return None
-
-
-def _tensors(output: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Tensor]]:
-    if isinstance(output, Tensor):
-        yield place, output
-    elif isinstance(output, Mapping):
-        for key in output:
-            yield from _tensors(output[key], (*place, key))
-    elif isinstance(output, tuple | list):
-        for i, value in enumerate(output):
-            yield from _tensors(value, (*place, i))
-
-
-def _move(made: Tensor, given: Tensor) -> Callable[[Any], Any] | None:
-    """A change of shape that makes one of the other."""
-    for move in _moves(made.shape, given.shape):
-        try:
-            found = move(made)
-        except (FathomError, IndexError):
-            continue
-        if found.shape == given.shape and np.allclose(
-            found.value(), given.value(), rtol=1e-3, atol=1e-5, equal_nan=True
-        ):
-            return move
-    return None
-
-
-def _moves(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[Callable[[Any], Any]]:
-    if old == new:
-        yield lambda z: z
-    inner = new[1:] if new else ()
-    if len(new) == 1 and old and new[0] == old[0]:
-        yield lambda z: z.reshape(len(z))
-    yield lambda z: z.reshape(-1, *inner)
-    if len(old) == 3:
-        yield lambda z: z.permute(0, 2, 1)
-        yield lambda z: z[:, -1]
-        yield lambda z: z[-1]
-        yield lambda z: z[:, :-1].reshape(-1, *inner)
-        yield lambda z: z[:, :-1]
-    if len(old) == 2 and len(new) == 1:
-        yield lambda z: z[:, 0]
+        return Between.told(output, given)
 
 
 __all__ = ["FUNCTIONS", "Between", "between"]

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fathom.doctor.adapters.adapter import Listener, rate_of
-from fathom.doctor.adapters.base import EARLY, rows_kept, safe, spread
+from fathom.doctor.adapters.base import EARLY, rows_kept, safe
 from fathom.doctor.adapters.fathom_facts import values
 from fathom.doctor.adapters.fathom_graph import reaches
 from fathom.doctor.adapters.fathom_reading import FathomReader, Quiet, largest
 from fathom.doctor.adapters.fathom_sample import LayerSample, ParameterSample
 from fathom.doctor.adapters.through_time import ThroughTime
 from fathom.doctor.adapters.together import Together
-from fathom.doctor.case import NAN, WEIGHTED, Layer, LayerStats, ParameterStats, Step
+from fathom.doctor.case import NAN, WEIGHTED, Layer, Step
 from fathom.doctor.schedule import clock
 from fathom.engine.hearing import HEARERS, Rehearsed
 from fathom.engine.modes import is_grad_enabled
@@ -324,39 +324,6 @@ class FathomEager(FathomReader):
         self._begin_step()
         self.listener.stepped(step, sample)
         self._arm()
-
-    def _finish(self) -> Step:
-        """The sample of the step that is over."""
-        loss, lr = float(self._losses[-1]), self._lr()
-        layers: dict[str, LayerStats] = self.part(
-            "statistics of layers", self._sample.stats, self.case.layers, self._structure.direct,
-            default={},
-        )  # fmt: skip
-        self.part(
-            "gradients through time",
-            self._times.fill,
-            layers,
-            self.case.layers,
-            self.case.parameters,
-        )
-        parameters: dict[str, ParameterStats] = {}
-        if self._parameters is not None:
-            found = self.part("statistics of weights", self._parameters.stats, default={})
-            parameters, self._parameters = found, None
-        call = self.case.losses[-1] if self.case.losses else None
-        apart = spread(call) if call is not None and call.step == self._step else NAN
-        return Step(self._step, loss, lr, layers, parameters, apart, first_bad=self._first_bad)
-
-    def _lr(self) -> float:
-        """The learning rates as they are now."""
-        facts = self.case.optimizer
-        if facts is None:
-            return NAN
-        for old, group in zip(facts.groups, self.optimizer.param_groups, strict=False):
-            new = float(group.get("lr") or 0.0)
-            self.case.scheduled |= new != old.get("lr")
-            old["lr"] = new
-        return facts.lr
 
 
 def _mean(root: Tensor) -> float:

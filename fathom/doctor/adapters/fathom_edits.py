@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from fathom import nn, optim
-from fathom.doctor.adapters.edits import Edits
 from fathom.doctor.adapters.fathom_between import Between
 from fathom.doctor.adapters.fathom_facts import kind_of
 from fathom.doctor.adapters.fathom_rewrite import FUNCTIONS, Rewrite
+from fathom.doctor.adapters.model_edits import WIDE, ModelEdits
 from fathom.doctor.adapters.scoring import BINARY, CLASSIFYING
 from fathom.doctor.finding import Edit
 from fathom.engine.errors import ArgumentError
@@ -19,19 +19,14 @@ from fathom.engine.tensor import Array, Tensor, mark_written
 from fathom.nn import functional as F
 from fathom.nn.module import Module
 
-WIDE = 64  # units of a widened layer, at most
 
+class FathomEdits(ModelEdits):
+    """See `model_edits.ModelEdits`."""
 
-class FathomEdits(Edits):
-    """What `Edits.apply` calls by the action's name; changes of `forward` go into `rewrite`."""
-
-    model: Module
-    optimizer: Any
-    kind: type[optim.Optimizer]
+    optimizer_kind: type[optim.Optimizer]
     between: Between
     rewrite: Rewrite
-    last: str
-    plain_output: bool = False  # whether functions between model and loss are left out
+    activations = FUNCTIONS
 
     # -- optimizer -----------------------------------------------------------------------------
 
@@ -44,8 +39,8 @@ class FathomEdits(Edits):
 
     def edit_optimizer(self, edit: Edit) -> None:
         name, lr = edit.value
-        self.kind = getattr(optim, name)
-        self.optimizer = self.kind(self._trainable(), lr=lr)  # type: ignore[call-arg]
+        self.optimizer_kind = getattr(optim, name)
+        self.optimizer = self.optimizer_kind(self._trainable(), lr=lr)  # type: ignore[call-arg]
 
     def edit_momentum(self, edit: Edit) -> None:
         groups = [g for g in self._groups() if "momentum" in g]
@@ -55,22 +50,11 @@ class FathomEdits(Edits):
             group["momentum"] = float(edit.value)
         self._remade(self._groups())
 
-    def edit_weight_decay(self, edit: Edit) -> None:
-        for group in self._groups():
-            group["weight_decay"] = float(edit.value)
-
     def edit_rebuild_optimizer(self, edit: Edit) -> None:
         self._register()
         group = dict(max(self._groups(), key=lambda g: float(g["lr"])))
         group["lr"] = group["lr"] or 1e-3
         self._remade([{**group, "params": self._trainable()}])
-
-    def edit_unfreeze(self, edit: Edit) -> None:
-        names = edit.value if isinstance(edit.value, tuple | list) else None
-        for name, p in self.model.named_parameters():
-            if (name in names if names else name.startswith(edit.target)) and p.dtype.kind == "f":
-                p.requires_grad_(True)
-        self.edit_rebuild_optimizer(edit)
 
     def _register(self) -> None:
         """Modules in plain lists and dicts become modules of the model."""
@@ -86,16 +70,10 @@ class FathomEdits(Edits):
     def _trainable(self) -> list[Any]:
         return [p for p in self.model.parameters() if p.requires_grad]
 
-    def _groups(self) -> list[dict[str, Any]]:
-        if self.optimizer is None:
-            raise ArgumentError("the optimizer is not known")
-        groups: list[dict[str, Any]] = self.optimizer.param_groups
-        return groups
-
     def _remade(self, groups: Sequence[dict[str, Any]]) -> None:
         """The optimizer anew, its options in place, its state empty."""
         try:
-            made = self.kind([{"params": g["params"]} for g in groups])  # type: ignore[call-arg]
+            made = self.optimizer_kind([{"params": g["params"]} for g in groups])  # type: ignore[call-arg]
         except Exception as error:
             raise ArgumentError(f"the optimizer cannot be made anew: {error}") from None
         for new, group in zip(made.param_groups, groups, strict=True):
@@ -215,48 +193,9 @@ class FathomEdits(Edits):
             del self.rewrite.swaps[edit.target]
             raise ArgumentError(f"no activation was seen behind {edit.target or 'any layer'}")
 
-    def edit_insert_activation(self, edit: Edit) -> None:
-        act = FUNCTIONS[str(edit.value or "relu")]
-        for module in self._chosen(edit.target):
-            module.register_forward_hook(lambda m, given, output: _each(act, output))
-
-    def edit_insert_normalization(self, edit: Edit) -> None:
-        """Each layer's output over its standard deviation, example by example, less its mean."""
-        names = [n for n, m in self.model.named_modules()
-                 if kind_of(m).startswith(("Linear", "Conv")) and n != self.last]  # fmt: skip
-        if not names:
-            raise ArgumentError("there is no hidden layer to normalize")
-        for name in names:
-            if edit.target in ("", name):
-                module = self.model.get_submodule(name)
-                module.register_forward_hook(lambda m, given, output: _normalized(output))
-
     def edit_drop_output_activation(self, edit: Edit) -> None:
         self._last()
         self.rewrite.drop_outputs = self.plain_output = True
-
-    def edit_softmax_axis(self, edit: Edit) -> None:
-        self.rewrite.axis = True
-        name = self.between.function
-        if name.endswith("over axis 0"):
-            self.between = Between(self.between.place, f"{name[:-1]}1", self.between.move)
-
-    def edit_connect(self, edit: Edit) -> None:
-        self.rewrite.connected = True
-        for p in self.model.parameters():
-            p.requires_grad_(p.dtype.kind == "f")
-        self.edit_rebuild_optimizer(edit)
-
-    def edit_normalize(self, edit: Edit) -> None:
-        found = [(n, m) for n, m in self.model.named_modules()
-                 if kind_of(m).startswith("BatchNorm") and edit.target in ("", n)]  # fmt: skip
-        if not found:
-            raise ArgumentError("there is no batch normalization")
-        for name, module in found:
-            n: int = module.num_features
-            groups = next(g for g in (8, 4, 2, 1) if (n % g == 0 and n // g > 1) or g == 1)
-            self._put(name, nn.GroupNorm(groups, n))
-        self.edit_rebuild_optimizer(edit)
 
     def edit_dropout(self, edit: Edit) -> None:
         for module in self._chosen(edit.target):
@@ -304,20 +243,24 @@ class FathomEdits(Edits):
 
     # -- inside --------------------------------------------------------------------------------
 
+    def kind(self, module: Any) -> str:
+        return kind_of(module)
+
+    def is_float(self, p: Any) -> bool:
+        return bool(p.dtype.kind == "f")
+
+    @staticmethod
+    def normalized(output: Any) -> Any:
+        axes = output.shape[-1:] if output.ndim == 3 else output.shape[1:]
+        return F.layer_norm(output, axes)
+
+    def group_norm(self, groups: int, old: Any) -> Any:
+        return nn.GroupNorm(groups, old.num_features)
+
     def _last(self) -> Any:
         found = dict(self.model.named_modules()).get(self.last)
         if found is None or "weight" not in found._parameters:
             raise ArgumentError("the last layer is not known")
-        return found
-
-    def _chosen(self, target: str) -> list[Any]:
-        """The modules of a target that have parameters or do something themselves."""
-        modules = dict(self.model.named_modules())
-        if not target:
-            return [m for m in modules.values() if not m._modules or m._parameters]
-        found = [m for n, m in modules.items() if n == target or n.startswith(target + ".")]
-        if not found:
-            raise ArgumentError(f"the copy has no module {target!r}")
         return found
 
     def _put(self, name: str, module: Module) -> None:
@@ -340,15 +283,6 @@ class _Applied(Module):
 
     def forward(self, x: Any) -> Any:
         return self.function(x)
-
-
-def _each(act: Any, output: Any) -> Any:
-    return (act(output[0]), *output[1:]) if isinstance(output, tuple) else act(output)
-
-
-def _normalized(output: Tensor) -> Tensor:
-    axes = output.shape[-1:] if output.ndim == 3 else output.shape[1:]
-    return F.layer_norm(output, axes)
 
 
 __all__ = ["FathomEdits"]

@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from fathom.doctor.case import (
-    DROPOUTS,
-    EMBEDDINGS,
-    NORMS,
-    WEIGHTED,
-    Coverage,
-    Layer,
-    OptimizerFacts,
-    Parameter,
+from fathom.doctor.adapters.facts import (
+    KEEP_INITIAL,
+    KNOWN,
+    describe_optimizer,
+    hidden,
+    known_kind,
+    role,
 )
+from fathom.doctor.case import Coverage, Layer, Parameter
 from fathom.engine.tensor import Array, Tensor
 from fathom.nn.activation import AlongAxis, Elementwise
 from fathom.nn.lazy import UninitializedParameter
 from fathom.nn.module import Module
 from fathom.optim import Optimizer
 
-KNOWN = WEIGHTED | NORMS | DROPOUTS | EMBEDDINGS | {
-    "ReLU", "LeakyReLU", "PReLU", "ELU", "SELU", "CELU", "GELU", "SiLU", "Mish", "Sigmoid", "Tanh",
-    "Softmax", "LogSoftmax", "Softplus", "Softsign", "Hardtanh", "ReLU6", "Flatten", "Identity",
-}  # fmt: skip
-KEEP_INITIAL = 1 << 16  # elements of a parameter that is copied for later comparison
-
 
 def kind_of(module: Any) -> str:
     """The name of the nearest class of Fathom's in its ancestry that is known."""
-    for base in type(module).__mro__:
-        if base.__name__ in KNOWN and base.__module__.startswith("fathom."):
-            return base.__name__
-    return type(module).__name__
+    return known_kind(module, "fathom.")
 
 
 def describe_layers(model: Module) -> tuple[dict[str, Layer], dict[str, Module], Coverage]:
@@ -82,7 +72,7 @@ def describe_parameters(model: Module, optimizer: Any) -> dict[str, Parameter]:
             name = f"{prefix}.{own}" if prefix else own
             initial = p.value().copy() if p.size <= KEEP_INITIAL else None
             found[name] = Parameter(
-                name, tuple(p.shape), prefix, _role(kind_of(module), own, p), p.requires_grad,
+                name, tuple(p.shape), prefix, role(kind_of(module), own, p), p.requires_grad,
                 given is None or id(p) in given, p.value, initial, id(p) in others,
                 "Transpose" in kind_of(module) and p.ndim > 1,
             )  # fmt: skip
@@ -100,49 +90,7 @@ def held_elsewhere(optimizer: Any) -> set[int]:
 def hiding(model: Module, wanted: Mapping[int, Any]) -> dict[int, str]:
     """The attributes of the model's modules that hold tensors by these ids where modules do not
     look: in lists, tuples and dictionaries, or bare."""
-    found: dict[int, str] = {}
-    for prefix, module in model.named_modules():
-        for attribute, value in vars(module).items():
-            if not attribute.startswith("_"):
-                name = f"{prefix}.{attribute}" if prefix else attribute
-                found |= {i: name for i in _held(value) if i in wanted}
-    return found
-
-
-def _held(value: Any, depth: int = 3) -> Iterator[int]:
-    """Ids of the tensors in a value."""
-    if isinstance(value, Tensor):
-        yield id(value)
-    elif isinstance(value, Module):
-        yield from map(id, value.parameters())
-    elif isinstance(value, list | tuple | set | dict) and depth:
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _held(inner, depth - 1)
-
-
-def _role(kind: str, own: str, p: Tensor) -> str:
-    if kind in EMBEDDINGS:
-        return "embedding"
-    if kind in NORMS:
-        return "scale" if own == "weight" else "shift"
-    if "bias" in own:
-        return "bias"
-    return "weight" if "weight" in own and p.ndim > 1 else "other"
-
-
-def describe_optimizer(optimizer: Any, names: dict[int, str]) -> OptimizerFacts | None:
-    """Its options, group by group, and the parameters that are not the model's."""
-    if optimizer is None or not hasattr(optimizer, "param_groups"):
-        return None
-    groups, strangers = [], []
-    for group in optimizer.param_groups:
-        options = {k: v for k, v in group.items() if k != "params"}
-        options["names"] = [names[id(p)] for p in group["params"] if id(p) in names]
-        strangers += [tuple(p.shape) for p in group["params"] if id(p) not in names]
-        groups.append(options)
-    kind = getattr(optimizer, "kind", type(optimizer).__name__)
-    several = len(getattr(optimizer, "optimizers", (optimizer,)))
-    return OptimizerFacts(kind, groups, strangers, several)
+    return hidden(model, wanted, Tensor, Module)
 
 
 def values(given: Any, rows: int | None = None) -> Array | None:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from fathom import nn, optim
-from fathom.doctor.adapters.edits import Batch, clipped
 from fathom.doctor.adapters.fathom_edits import FathomEdits
 from fathom.doctor.adapters.fathom_rewrite import Rewrite
-from fathom.doctor.adapters.scoring import CLASSIFYING, REGRESSING, Pair
-from fathom.doctor.finding import Edit
+from fathom.doctor.adapters.scoring import CLASSIFYING, REGRESSING
+from fathom.doctor.adapters.twin import Twin
 from fathom.engine import random
 from fathom.engine.errors import ArgumentError, FathomError
 from fathom.engine.modes import enable_grad, no_grad
-from fathom.engine.tensor import Tensor
+from fathom.engine.tensor import Array, Tensor
 from fathom.nn import functional as F
 from fathom.nn import objectives
 from fathom.nn.utils import clip_grad_norm_
@@ -27,44 +25,23 @@ from fathom.nn.utils import clip_grad_norm_
 FAILURES = (FathomError, ValueError, TypeError, LookupError, AttributeError)
 
 
-class FathomPatient(FathomEdits):
-    """See `adapter.Patient`. It trains on the batches that were kept, in an order drawn anew.
+class FathomPatient(Twin, FathomEdits):
+    """See `adapter.Patient` and `twin.Twin`.
 
     Nothing of the run is touched: the model, its buffers and the optimizer are copied, hooks of
     the user's are left out of the copy, and random numbers come from streams of its own.
     """
 
+    no_grad = staticmethod(no_grad)
+
     def __init__(self, adapter: Any, seed: int, fresh: bool) -> None:
-        if not adapter.batches:
-            raise ArgumentError(
-                "no batch was kept: the loss's input and target were not seen together"
-            )
-        if adapter.between is None:
-            raise ArgumentError("what the loop does between the model's output and the loss "
-                                "could not be told")  # fmt: skip
-        call, usage = adapter.case.loss, adapter.case.usage
-        self.seed, self.clip, self.done = seed, clipped(adapter.case), 0
-        self.between = adapter.between
+        self._take_over(adapter, seed)
         self.model = _copied(adapter.model)
         self._begin(adapter, fresh)
-        self.function = call.function if call is not None else "mse_loss"
-        self.options = dict(call.options) if call is not None else {}
-        self.batches = list(adapter.batches)
-        self.zeroes = not usage.stale_steps
-        self.clears_early = bool(usage.empty_steps)
-        self.training = not usage.eval_steps
-        self.noisy = bool(usage.noisy_evaluations)
-        self.steps_taken = bool(usage.steps) or not usage.backwards
-        self.last = call.layer if call is not None else ""
         self.rewrite = Rewrite(self.model, self.last)
         self.random = random.Random(seed)
         self.optimizer = None
         self._copy_optimizer(adapter)
-        self.rates = [(s.number, s.lr) for s in adapter.case.steps if math.isfinite(s.lr)]
-        if not adapter.case.scheduled:
-            self.rates = []
-        self._order = np.random.default_rng(seed)
-        self._waiting: list[int] = []
 
     def _begin(self, adapter: Any, fresh: bool) -> None:
         """The weights a run began with."""
@@ -82,7 +59,7 @@ class FathomPatient(FathomEdits):
             old = old.optimizer  # SAM, Lookahead: what is inside of them
         if old is None or not hasattr(old, "param_groups"):
             return
-        self.kind = type(old)
+        self.optimizer_kind = type(old)
         own = dict(self.model.named_parameters())
         names = {id(p): n for n, p in adapter.model.named_parameters()}
         groups = [{**g, "params": [own[names[id(p)]] for p in g["params"] if id(p) in names]}
@@ -93,30 +70,15 @@ class FathomPatient(FathomEdits):
             groups = [{**old.param_groups[0], "params": [stranger]}]
         self._remade(groups)
 
-    def apply(self, edit: Edit) -> None:
-        with self._quietly():
-            super().apply(edit)
-
     # -- training -----------------------------------------------------------------------------
-
-    def train(self, steps: int) -> list[float]:
-        curve = []
-        self.model.train(self.training)
-        with self._quietly():
-            for _ in range(steps):
-                if not self._waiting:
-                    self._waiting = self._order.permutation(len(self.batches)).tolist()
-                curve.append(self._train_step(*self.batches[self._waiting.pop()]))
-        return curve
 
     def _train_step(self, inputs: tuple[Any, ...], target: Any) -> float:
         groups = self._groups()
         if self.rates:
-            numbers, rates = zip(*self.rates, strict=True)
-            now = rates[0] if self.constant_rate else np.interp(self.done, numbers, rates)
+            now = self._rate()
             top = max(float(g["lr"]) for g in groups) or 1.0
             for group in groups:
-                group["lr"] *= float(now) * self.scale / top
+                group["lr"] *= now * self.scale / top
         if self.zeroes:
             self.optimizer.zero_grad()
         loss = self._backward(inputs, target)
@@ -142,17 +104,6 @@ class FathomPatient(FathomEdits):
         if self.optimizer.wants_graph:
             return self.sign * self._loss(self.forward(inputs), target)
         return self._backward(inputs, target)
-
-    def losses_at(self, rates: Sequence[float], batch: int = 0) -> list[float]:
-        found = []
-        self.model.train(self.training)
-        self.rates = []
-        with self._quietly():
-            for rate in rates:
-                for group in self._groups():
-                    group["lr"] = rate
-                found.append(self._train_step(*self.batches[batch]))
-        return found
 
     def _loss(self, output: Any, target: Any) -> Tensor:
         output, target = self._changed(output, target)
@@ -187,23 +138,6 @@ class FathomPatient(FathomEdits):
             output = self.model(*inputs)
         return self.between(output, not self.plain_output)
 
-    def answers(self, batches: Sequence[Batch]) -> list[Pair]:
-        found = []
-        with self._at_rest():
-            if self.noisy:
-                self.model.train()
-            for inputs, target in batches:
-                output, known = self._changed(self.forward(inputs), target)
-                found.append((output.value().copy(), known.value()))
-        return found
-
-    def mean_loss(self, held: bool = False) -> float:
-        """The loss itself, in eval mode, over a few batches; nan where there are none."""
-        with self._at_rest():
-            losses = [float(self._loss(self.forward(x), t).value())
-                      for x, t in self._few(self.held if held else self.batches)]  # fmt: skip
-        return float(np.mean(losses)) if losses else math.nan
-
     def output(self, change: Callable[[Any], Any] | None = None, batch: int = 0) -> Any:
         inputs, _ = self.batches[batch]
         if change is not None:
@@ -212,23 +146,15 @@ class FathomPatient(FathomEdits):
                 if isinstance(x, Tensor) else x for x in inputs
             )  # fmt: skip
         with self._at_rest():
-            return self.forward(inputs).value().copy()
+            return self._array(self.forward(inputs))
 
-    @contextmanager
-    def _at_rest(self) -> Iterator[None]:
-        modes = [(m, m.training) for m in self.model.modules()]
-        norms = [m for m in self.model.modules() if getattr(m, "track_running_stats", False)]
-        self.model.eval()
-        for module in norms if self.by_batch else ():
-            _set(module, training=True, track_running_stats=False)
-        try:
-            with self._quietly(), no_grad():
-                yield
-        finally:
-            for module in norms:
-                _set(module, track_running_stats=True)
-            for module, mode in modes:
-                object.__setattr__(module, "training", mode)
+    def _array(self, tensor: Any) -> Array:
+        found: Array = tensor.value().copy()
+        return found
+
+    def _set(self, module: Any, **values: bool) -> None:
+        for name, value in values.items():
+            object.__setattr__(module, name, value)
 
     @contextmanager
     def _quietly(self) -> Iterator[None]:
@@ -242,10 +168,7 @@ class FathomPatient(FathomEdits):
                 text = str(error).partition("\n")[0][:160]
                 raise ArgumentError(f"the copy fails: {type(error).__name__}: {text}") from error
 
-
-def _set(module: Any, **values: bool) -> None:
-    for name, value in values.items():
-        object.__setattr__(module, name, value)
+    _learning = _quietly
 
 
 def _copied(model: Any) -> Any:

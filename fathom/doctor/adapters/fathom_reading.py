@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fathom.doctor.adapters.base import START, Base, Hook, is_noisy, ordered, rows_kept
+from fathom.doctor.adapters.base import START, Hook, is_noisy, rows_kept
 from fathom.doctor.adapters.fathom_batches import READ, Batches
 from fathom.doctor.adapters.fathom_between import Between, between
 from fathom.doctor.adapters.fathom_facts import (
@@ -25,6 +25,7 @@ from fathom.doctor.adapters.fathom_facts import (
 from fathom.doctor.adapters.fathom_graph import NORM_NAMES, name_of, read, strangers
 from fathom.doctor.adapters.fathom_written import written
 from fathom.doctor.adapters.graph import Structure, adopt, structure
+from fathom.doctor.adapters.reader import Reader
 from fathom.doctor.case import BATCH_NORMS, NAN, Case, LossCall
 from fathom.doctor.probes.running import untouched
 from fathom.engine.hearing import Hearer
@@ -57,7 +58,7 @@ def _inert(*args: Any) -> None:
 _inert.passive = True  # type: ignore[attr-defined]
 
 
-class FathomReader(Base, Hearer):
+class FathomReader(Reader, Hearer):
     """The parts of a run, its graph and its losses; fills a `Case`."""
 
     def __init__(self, model: Module, optimizer: Any = None, loss_fn: Any = None) -> None:
@@ -150,20 +151,6 @@ class FathomReader(Base, Hearer):
         for name, module in self._modules.items():
             case.layers[name].training = module.training
         return self._loss_call(*largest(self._calls)) if self._calls else None
-
-    def _take(self, found: Structure) -> None:
-        """What the graph of the first loss tells."""
-        case, self._structure = self.case, found
-        case.operations, case.reached = found.operations, found.parameters
-        case.straight, case.softmaxes = found.straight, found.softmaxes
-        case.swaps = found.swaps
-        for name, activation in found.activations.items():
-            if name in case.layers:
-                case.layers[name].activation = activation
-        for name in found.normalized & set(case.layers):
-            case.layers[name].normalized = True
-        case.layers = ordered(case.layers, found.order)
-        self._find_unregistered()
 
     def _find_unregistered(self) -> None:
         """Parameters the model's output depends on that neither it nor an optimizer knows."""

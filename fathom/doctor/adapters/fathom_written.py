@@ -1,4 +1,4 @@
-"""Fathom's tape as `written.Term`s: losses that are written out by hand."""
+"""Fathom's tape as `terms.Term`s: losses that are written out by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fathom.doctor.adapters.fathom_graph import name_of
-from fathom.doctor.adapters.written import NEAR, Written, written_call
+from fathom.doctor.adapters.terms import NEAR, Written
+from fathom.doctor.adapters.written import written_call
 from fathom.engine.tape import Node
 from fathom.engine.tensor import Array, Tensor, recorded
 
@@ -16,7 +17,7 @@ NAMES = {"take_along_axis": "gather", "getitem": "index", "log_sigmoid": "logsig
 
 
 class FathomTerm:
-    """See `written.Term`. A leaf stands for itself."""
+    """See `terms.Term`. A leaf stands for itself."""
 
     def __init__(self, node: Node | Tensor) -> None:
         self.node = node

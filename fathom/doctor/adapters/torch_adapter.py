@@ -15,7 +15,7 @@ import torch
 
 from fathom.doctor.adapters import torch_patches as patches
 from fathom.doctor.adapters.adapter import Listener, rate_of
-from fathom.doctor.adapters.base import EARLY, START, Hook, rows_kept, safe, spread
+from fathom.doctor.adapters.base import EARLY, START, Hook, rows_kept, safe
 from fathom.doctor.adapters.through_time import ThroughTime
 from fathom.doctor.adapters.torch_batches import READ, TorchBatches
 from fathom.doctor.adapters.torch_between import Between
@@ -31,7 +31,7 @@ from fathom.doctor.adapters.torch_reading import (
 )
 from fathom.doctor.adapters.torch_sample import LayerSample, ParameterSample
 from fathom.doctor.adapters.torch_written import written_call
-from fathom.doctor.case import NAN, WEIGHTED, Layer, LayerStats, ParameterStats, Step
+from fathom.doctor.case import NAN, WEIGHTED, Layer
 from fathom.doctor.schedule import clock
 
 
@@ -371,41 +371,6 @@ class TorchAdapter(TorchReader):
         self._begin_step()
         self.listener.stepped(step, sample)
         self._arm()
-
-    def _finish(self) -> Step:
-        """The sample of the step that is over."""
-        self._refresh_optimizer()
-        lr = self.case.optimizer.lr if self.case.optimizer else NAN
-        layers: dict[str, LayerStats] = self.part(
-            "statistics of layers", self._sample.stats, self.case.layers, self._structure.direct,
-            default={},
-        )  # fmt: skip
-        self.part(
-            "gradients through time",
-            self._times.fill,
-            layers,
-            self.case.layers,
-            self.case.parameters,
-        )
-        parameters: dict[str, ParameterStats] = {}
-        if self._parameters is not None:
-            found = self.part("statistics of weights", self._parameters.stats, default={})
-            parameters, self._parameters = found, None
-        call = self.case.losses[-1] if self.case.losses else None
-        apart = spread(call) if call is not None and call.step == self._step else NAN
-        return Step(self._step, float(self._losses[-1]), lr, layers, parameters, apart,
-                    first_bad=self._first_bad)  # fmt: skip
-
-    def _refresh_optimizer(self) -> None:
-        """Learning rates as they are now."""
-        facts = self.case.optimizer
-        if facts is None:
-            return
-        for old, group in zip(facts.groups, self.optimizer.param_groups, strict=False):
-            new = float(group.get("lr") or 0.0)
-            if new != old.get("lr"):
-                self.case.scheduled = True
-            old["lr"] = new
 
 
 __all__ = ["TorchAdapter"]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from fathom.doctor.adapters.edits import Edits
+from fathom.doctor.adapters.model_edits import WIDE, ModelEdits
 from fathom.doctor.adapters.scoring import BINARY, CLASSIFYING
 from fathom.doctor.adapters.torch_between import Between
 from fathom.doctor.adapters.torch_facts import kind_of
@@ -17,19 +17,13 @@ from fathom.doctor.adapters.torch_rewrite import ACTIVATIONS, Rewrite
 from fathom.doctor.finding import Edit
 from fathom.engine.errors import ArgumentError
 
-WIDE = 64  # units of a widened layer, at most
 
+class TorchEdits(ModelEdits):
+    """See `model_edits.ModelEdits`."""
 
-class TorchEdits(Edits):
-    """What `Edits.apply` calls by the action's name; changes of `forward` go into `rewrite`."""
-
-    model: Any
-    optimizer: Any
     between: Between
     rewrite: Rewrite
-    last: str
-    seed: int
-    plain_output: bool = False  # whether functions between model and loss are left out
+    activations = ACTIVATIONS
 
     # -- optimizer ----------------------------------------------------------------------------
 
@@ -50,10 +44,6 @@ class TorchEdits(Edits):
         if not groups:
             raise ArgumentError("the optimizer has no momentum")
 
-    def edit_weight_decay(self, edit: Edit) -> None:
-        for group in self._groups():
-            group["weight_decay"] = float(edit.value)
-
     def edit_rebuild_optimizer(self, edit: Edit) -> None:
         self._register()
         group = max(self._groups(), key=lambda g: float(g["lr"]))
@@ -62,14 +52,6 @@ class TorchEdits(Edits):
         if not float(options["lr"]):
             options["lr"] = 1e-3
         self.optimizer = type(self.optimizer)([{**options, "params": chosen}])
-
-    def edit_unfreeze(self, edit: Edit) -> None:
-        names = edit.value if isinstance(edit.value, tuple | list) else None
-        for name, p in self.model.named_parameters():
-            chosen = name in names if names else name.startswith(edit.target)
-            if chosen and p.is_floating_point():
-                p.requires_grad_(True)
-        self.edit_rebuild_optimizer(edit)
 
     def _register(self) -> None:
         """Modules in plain lists and dicts become modules of the model."""
@@ -82,12 +64,6 @@ class TorchEdits(Edits):
                 found = [m for m in parts if isinstance(m, torch.nn.Module)]
                 if found and not name.startswith("_") and name not in module._modules:
                     module.add_module(f"{name}_of_the_copy", torch.nn.ModuleList(found))
-
-    def _groups(self) -> list[dict[str, Any]]:
-        if self.optimizer is None:
-            raise ArgumentError("the optimizer is not known")
-        groups: list[dict[str, Any]] = self.optimizer.param_groups
-        return groups
 
     # -- weights ----------------------------------------------------------------------------
 
@@ -219,53 +195,10 @@ class TorchEdits(Edits):
             del self.rewrite.swaps[edit.target]
             raise ArgumentError(f"no activation was seen behind {edit.target or 'any layer'}")
 
-    def edit_insert_activation(self, edit: Edit) -> None:
-        act = ACTIVATIONS[str(edit.value or "relu")]
-        for module in self._chosen(edit.target):
-            module.register_forward_hook(lambda m, given, output: _each(act, output))
-
-    def edit_insert_normalization(self, edit: Edit) -> None:
-        """Each layer's output over its standard deviation, example by example, less its mean."""
-        names = [n for n, m in self.model.named_modules()
-                 if kind_of(m).startswith(("Linear", "Conv")) and n != self.last]  # fmt: skip
-        if not names:
-            raise ArgumentError("there is no hidden layer to normalize")
-        for name in names:
-            if edit.target in ("", name):
-                self.model.get_submodule(name).register_forward_hook(
-                    lambda m, given, output: F.layer_norm(output, output.shape[1:])
-                    if output.ndim != 3 else F.layer_norm(output, output.shape[-1:])
-                )  # fmt: skip
-
     def edit_drop_output_activation(self, edit: Edit) -> None:
         if self.last not in dict(self.model.named_modules()):
             raise ArgumentError("the last layer is not known")
         self.rewrite.drop_outputs = self.plain_output = True
-
-    def edit_softmax_axis(self, edit: Edit) -> None:
-        self.rewrite.axis = True
-        name = self.between.function
-        if name.endswith("over axis 0"):
-            self.between = Between(self.between.place, f"{name[:-1]}1", self.between.move)
-
-    def edit_connect(self, edit: Edit) -> None:
-        self.rewrite.connected = True
-        for p in self.model.parameters():
-            p.requires_grad_(p.is_floating_point())
-        self.edit_rebuild_optimizer(edit)
-
-    def edit_normalize(self, edit: Edit) -> None:
-        found = [(n, m) for n, m in self.model.named_modules()
-                 if kind_of(m).startswith("BatchNorm") and edit.target in ("", n)]  # fmt: skip
-        if not found:
-            raise ArgumentError("there is no batch normalization")
-        for name, module in found:
-            channels = module.num_features
-            groups = next(
-                g for g in (8, 4, 2, 1) if (channels % g == 0 and channels // g > 1) or g == 1
-            )
-            self._put(name, self._like(torch.nn.GroupNorm(groups, channels), module))
-        self.edit_rebuild_optimizer(edit)
 
     def edit_dropout(self, edit: Edit) -> None:
         found = [m for m in self._chosen(edit.target) if kind_of(m).endswith("ropout")]
@@ -315,6 +248,20 @@ class TorchEdits(Edits):
         """Inside, nothing is trained."""
         raise NotImplementedError
 
+    def kind(self, module: Any) -> str:
+        return kind_of(module)
+
+    def is_float(self, p: Any) -> bool:
+        return bool(p.is_floating_point())
+
+    @staticmethod
+    def normalized(output: Any) -> Any:
+        axes = output.shape[-1:] if output.ndim == 3 else output.shape[1:]
+        return F.layer_norm(output, axes)
+
+    def group_norm(self, groups: int, old: Any) -> Any:
+        return self._like(torch.nn.GroupNorm(groups, old.num_features), old)
+
     def _last(self) -> Any:
         found = dict(self.model.named_modules()).get(self.last)
         if found is None or not hasattr(found, "weight"):
@@ -325,17 +272,6 @@ class TorchEdits(Edits):
         """A new module where an old one was: its device, dtype and mode."""
         p = next(old.parameters())
         return module.to(device=p.device, dtype=p.dtype).train(old.training)
-
-    def _chosen(self, target: str) -> list[Any]:
-        """The modules of a target that have parameters or do something themselves."""
-        modules = dict(self.model.named_modules())
-        if not target:
-            return [m for m in modules.values()
-                    if not list(m.children()) or list(m.parameters(recurse=False))]  # fmt: skip
-        found = [m for n, m in modules.items() if n == target or n.startswith(target + ".")]
-        if not found:
-            raise ArgumentError(f"the copy has no module {target!r}")
-        return found
 
     def _put(self, name: str, module: Any) -> None:
         old = dict(self.model.named_modules()).get(name)
@@ -358,10 +294,6 @@ class _Applied(torch.nn.Module):
 
     def forward(self, x: Any) -> Any:
         return self.function(x)
-
-
-def _each(act: Any, output: Any) -> Any:
-    return (act(output[0]), *output[1:]) if isinstance(output, tuple) else act(output)
 
 
 def _options(group: dict[str, Any]) -> dict[str, Any]:

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from fathom.doctor.case import (
-    DROPOUTS,
-    EMBEDDINGS,
-    NORMS,
-    WEIGHTED,
-    Coverage,
-    Layer,
-    OptimizerFacts,
-    Parameter,
-)
+from fathom.doctor.adapters import facts
+from fathom.doctor.adapters.facts import KEEP_INITIAL, KNOWN, hidden, known_kind, role
+from fathom.doctor.case import Coverage, Layer, OptimizerFacts, Parameter
 from fathom.engine.tensor import Array
 
-KNOWN = WEIGHTED | NORMS | DROPOUTS | EMBEDDINGS | {
-    "ReLU", "LeakyReLU", "PReLU", "ELU", "SELU", "CELU", "GELU", "SiLU", "Mish", "Sigmoid", "Tanh",
-    "Softmax", "LogSoftmax", "Softplus", "Softsign", "Hardtanh", "ReLU6", "Flatten", "Identity",
-}  # fmt: skip
 OPTIONS = (
     "in_features", "out_features", "in_channels", "out_channels", "kernel_size", "stride", "groups",
     "num_features", "num_channels", "num_groups", "normalized_shape", "eps", "momentum", "affine",
@@ -33,7 +22,6 @@ OPTIONS = (
     "sparse", "padding_idx", "input_size", "hidden_size", "num_layers", "batch_first", "embed_dim",
     "num_heads", "bidirectional", "nonlinearity",
 )  # fmt: skip
-KEEP_INITIAL = 1 << 16  # elements of a parameter that is copied for later comparison
 
 
 def unwrapped(model: Any) -> tuple[Any, str]:
@@ -53,10 +41,7 @@ def unwrapped(model: Any) -> tuple[Any, str]:
 
 def kind_of(module: Any) -> str:
     """The name of the nearest class of PyTorch's in its ancestry that is known."""
-    for base in type(module).__mro__:
-        if base.__name__ in KNOWN and base.__module__.startswith("torch."):
-            return base.__name__
-    return type(module).__name__
+    return known_kind(module, "torch.")
 
 
 def describe_layers(model: Any) -> tuple[dict[str, Layer], dict[str, Any], Coverage]:
@@ -99,7 +84,7 @@ def describe_parameters(model: Any, optimizer: Any) -> dict[str, Parameter]:
             seen.add(id(p))
             small = p.numel() <= KEEP_INITIAL
             found[name] = Parameter(
-                name, tuple(p.shape), prefix, _role(kind_of(module), own, p), p.requires_grad,
+                name, tuple(p.shape), prefix, role(kind_of(module), own, p), p.requires_grad,
                 given is None or id(p) in given, partial(array, p), array(p) if small else None,
                 id(p) in others, "Transpose" in kind_of(module) and p.ndim > 1,
             )  # fmt: skip
@@ -116,24 +101,7 @@ def held_elsewhere(optimizer: Any) -> set[int]:
 def hiding(model: Any, wanted: Mapping[int, Any]) -> dict[int, str]:
     """The attributes of the model's modules that hold tensors by these ids where PyTorch does not
     look: in lists, tuples and dictionaries, or bare."""
-    found: dict[int, str] = {}
-    for prefix, module in model.named_modules():
-        for attribute, value in vars(module).items():
-            if not attribute.startswith("_"):
-                name = f"{prefix}.{attribute}" if prefix else attribute
-                found |= {i: name for i in _held(value) if i in wanted}
-    return found
-
-
-def _held(value: Any, depth: int = 3) -> Iterator[int]:
-    """Ids of the tensors in a value."""
-    if isinstance(value, torch.Tensor):
-        yield id(value)
-    elif isinstance(value, torch.nn.Module):
-        yield from map(id, value.parameters())
-    elif isinstance(value, list | tuple | set | dict) and depth:
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _held(inner, depth - 1)
+    return hidden(model, wanted, torch.Tensor, torch.nn.Module)
 
 
 def array(tensor: Any, rows: int | None = None) -> Array:
@@ -146,16 +114,6 @@ def array(tensor: Any, rows: int | None = None) -> Array:
     return found
 
 
-def _role(kind: str, own: str, p: Any) -> str:
-    if kind in EMBEDDINGS:
-        return "embedding"
-    if kind in NORMS:
-        return "scale" if own == "weight" else "shift"
-    if "bias" in own:
-        return "bias"
-    return "weight" if "weight" in own and p.ndim > 1 else "other"
-
-
 def names_of(model: Any) -> dict[int, str]:
     """Names of the parameters by their id."""
     return {id(p): name for name, p in model.named_parameters()}
@@ -163,17 +121,7 @@ def names_of(model: Any) -> dict[int, str]:
 
 def describe_optimizer(optimizer: Any, names: dict[int, str]) -> OptimizerFacts | None:
     """Its options, group by group, and the parameters that are not the model's."""
-    if optimizer is None or not hasattr(optimizer, "param_groups"):
-        return None
-    groups, strangers = [], []
-    for group in optimizer.param_groups:
-        options = {k: _number(v) for k, v in group.items() if k != "params"}
-        options["names"] = [names[id(p)] for p in group["params"] if id(p) in names]
-        strangers += [tuple(p.shape) for p in group["params"] if id(p) not in names]
-        groups.append(options)
-    kind = getattr(optimizer, "kind", type(optimizer).__name__)
-    several = len(getattr(optimizer, "optimizers", (optimizer,)))
-    return OptimizerFacts(kind, groups, strangers, several)
+    return facts.describe_optimizer(optimizer, names, _number)
 
 
 def _number(value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -14,58 +13,36 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from fathom.doctor.adapters.edits import Batch, clipped
-from fathom.doctor.adapters.scoring import CLASSIFYING, Pair
-from fathom.doctor.adapters.torch_between import Between
+from fathom.doctor.adapters.scoring import CLASSIFYING
 from fathom.doctor.adapters.torch_edits import TorchEdits, _options, generators
 from fathom.doctor.adapters.torch_facts import array
 from fathom.doctor.adapters.torch_rewrite import Rewrite
-from fathom.doctor.finding import Edit
+from fathom.doctor.adapters.twin import Twin
 from fathom.engine.errors import ArgumentError
 from fathom.engine.tensor import Array
 
 
-class TorchPatient(TorchEdits):
-    """See `adapter.Patient`. It trains on the batches that were kept, in an order drawn anew.
+class TorchPatient(Twin, TorchEdits):
+    """See `adapter.Patient` and `twin.Twin`.
 
     Nothing of the run is touched: the model, its buffers and the optimizer are copied, hooks of
     the user's are left out of the copy, and random numbers (PyTorch's, NumPy's, Python's) go on
     as if nothing had been drawn.
     """
 
+    no_grad = torch.no_grad
+
     def __init__(self, adapter: Any, seed: int, fresh: bool) -> None:
-        if not adapter.batches:
-            raise ArgumentError(
-                "no batch was kept: the loss's input and target were not seen together"
-            )
-        if adapter.between is None:
-            raise ArgumentError("what the loop does between the model's output and the loss "
-                                "could not be told")  # fmt: skip
-        call, usage = adapter.case.loss, adapter.case.usage
-        self.seed, self.clip = seed, clipped(adapter.case)
-        self.between: Between = adapter.between
+        self._take_over(adapter, seed)
         self.keywords: tuple[str, ...] = adapter.keywords
         self.model, memo = _copied(adapter.model)
         self._begin(adapter, fresh)
-        self.function = call.function if call is not None else "mse_loss"
-        self.options = dict(call.options) if call is not None else {}
-        self.batches = list(adapter.batches)
-        self.zeroes = not usage.stale_steps
-        self.clears_early = bool(usage.empty_steps)
-        self.training = not usage.eval_steps
-        self.noisy = bool(usage.noisy_evaluations)
-        self.steps_taken = bool(usage.steps) or not usage.backwards
-        self.last = call.layer if call is not None else ""
         self.rewrite = Rewrite()
         self.rewrite.last = self.last
         self.rewrite.follow(self.model)
         self.optimizer = self._copied_optimizer(adapter, memo)
-        self.rates = [(s.number, s.lr) for s in adapter.case.steps if math.isfinite(s.lr)]
-        if not self.optimizer or not adapter.case.scheduled:
+        if not self.optimizer:
             self.rates = []
-        self.done = 0
-        self._order = np.random.default_rng(seed)
-        self._waiting: list[int] = []
         self._state: Any = None
         self._inside = False
 
@@ -82,21 +59,7 @@ class TorchPatient(TorchEdits):
                 + ("; the model is too large to keep those it began with" if began else "")
             )
 
-    def apply(self, edit: Edit) -> None:
-        with self._quietly():
-            super().apply(edit)
-
     # -- training ----------------------------------------------------------------------------
-
-    def train(self, steps: int) -> list[float]:
-        curve = []
-        self.model.train(self.training)
-        with self._quietly(), torch.enable_grad():
-            for _ in range(steps):
-                if not self._waiting:
-                    self._waiting = self._order.permutation(len(self.batches)).tolist()
-                curve.append(self._train_step(*self.batches[self._waiting.pop()]))
-        return curve
 
     def _train_step(self, inputs: tuple[Any, ...], target: Any) -> float:
         if self.optimizer is None:
@@ -130,21 +93,9 @@ class TorchPatient(TorchEdits):
         """The learning rates of the run, as they were at its sampled steps."""
         if not self.rates:
             return
-        numbers, rates = zip(*self.rates, strict=True)
-        now = rates[0] if self.constant_rate else float(np.interp(self.done, numbers, rates))
+        now = self._rate()
         for group in self.optimizer.param_groups:
             group["lr"] = group.setdefault("base_lr", 1.0) * now
-
-    def losses_at(self, rates: Sequence[float], batch: int = 0) -> list[float]:
-        found = []
-        self.model.train(self.training)
-        self.rates = []
-        with self._quietly(), torch.enable_grad():
-            for rate in rates:
-                for group in self._groups():
-                    group["lr"] = rate
-                found.append(self._train_step(*self.batches[batch]))
-        return found
 
     def _loss(self, output: Any, target: Any) -> Any:
         options = {k: self._tensor(v, output) for k, v in self.options.items()}
@@ -184,23 +135,6 @@ class TorchPatient(TorchEdits):
             output = self.model(*positional, **keywords)
         return self.between(output, functions and not self.plain_output)
 
-    def answers(self, batches: Sequence[Batch]) -> list[Pair]:
-        found = []
-        with self._at_rest():
-            if self.noisy:
-                self.model.train()
-            for inputs, target in batches:
-                output, known = self._changed(self.forward(inputs), target)
-                found.append((array(output), array(known)))
-        return found
-
-    def mean_loss(self, held: bool = False) -> float:
-        """The loss itself, in eval mode, over a few batches; nan where there are none."""
-        with self._at_rest():
-            losses = [float(self._loss(self.forward(x), t))
-                      for x, t in self._few(self.held if held else self.batches)]  # fmt: skip
-        return float(np.mean(losses)) if losses else math.nan
-
     def output(self, change: Callable[[Any], Any] | None = None, batch: int = 0) -> Any:
         inputs, _ = self.batches[batch]
         if change is not None:
@@ -210,21 +144,17 @@ class TorchPatient(TorchEdits):
         with self._at_rest():
             return array(self.forward(inputs))
 
+    def _array(self, tensor: Any) -> Array:
+        return array(tensor)
+
+    def _set(self, module: Any, **values: bool) -> None:
+        for name, value in values.items():
+            setattr(module, name, value)
+
     @contextmanager
-    def _at_rest(self) -> Iterator[None]:
-        modes = [(m, m.training) for m in self.model.modules()]
-        norms = [m for m in self.model.modules() if getattr(m, "track_running_stats", False)]
-        self.model.eval()
-        for module in norms if self.by_batch else ():
-            module.training, module.track_running_stats = True, False
-        try:
-            with self._quietly(), torch.no_grad():
-                yield
-        finally:
-            for module in norms:
-                module.track_running_stats = True
-            for module, mode in modes:
-                module.training = mode
+    def _learning(self) -> Iterator[None]:
+        with self._quietly(), torch.enable_grad():
+            yield
 
     @contextmanager
     def _quietly(self) -> Iterator[None]:

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from fathom.doctor.adapters.base import Base, is_noisy, ordered, rows_kept
+from fathom.doctor.adapters.base import is_noisy, rows_kept
 from fathom.doctor.adapters.graph import Structure, adopt, structure
+from fathom.doctor.adapters.reader import Reader
 from fathom.doctor.adapters.torch_facts import (
     array,
     describe_layers,
@@ -34,7 +35,7 @@ SYMMETRIC = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")  # in output
 Call = tuple[str, tuple[Any, ...], dict[str, Any], Any]  # function, arguments, keywords, value
 
 
-class TorchReader(Base):
+class TorchReader(Reader):
     """The parts of a run, its graph and its losses; fills a `Case`."""
 
     def __init__(self, model: Any, optimizer: Any = None, loss_fn: Any = None) -> None:
@@ -120,24 +121,10 @@ class TorchReader(Base):
             self.case.layers[name].training = module.training
         return self._loss_call(root, nodes)
 
-    def _take(self, found: Structure) -> None:
-        """What the graph of the first loss tells."""
-        case = self.case
-        self._structure = found
-        case.operations, case.straight = found.operations, found.straight
-        case.reached, case.softmaxes = found.parameters, found.softmaxes
-        case.swaps = found.swaps
-        for name, activation in found.activations.items():
-            if name in case.layers:
-                case.layers[name].activation = activation
-        for name in found.normalized & set(case.layers):
-            case.layers[name].normalized = True
-        case.layers = ordered(case.layers, found.order)
-        if self._output is not None:
-            self._find_unregistered()
-
     def _find_unregistered(self) -> None:
         """Parameters the model's output depends on that neither it nor an optimizer knows."""
+        if self._output is None:
+            return
         found = strangers(self._output.grad_fn, self._names)
         known = held_elsewhere(None) if found else set()
         found = {i: p for i, p in found.items() if i not in known}

@@ -1,4 +1,4 @@
-"""PyTorch's autograd graph as `written.Term`s: losses that are written out by hand."""
+"""PyTorch's autograd graph as `terms.Term`s: losses that are written out by hand."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from fathom.doctor.adapters.terms import NEAR, Term
 from fathom.doctor.adapters.torch_facts import array
 from fathom.doctor.adapters.torch_graph import name_of
-from fathom.doctor.adapters.written import NEAR, Term
 from fathom.doctor.adapters.written import written_call as read_call
 from fathom.engine.tensor import Array
 
@@ -18,7 +18,7 @@ Found = tuple[int, str, Any, Any, dict[str, Any]]
 
 
 class TorchTerm:
-    """See `written.Term`."""
+    """See `terms.Term`."""
 
     def __init__(self, node: Any) -> None:
         self.node = node

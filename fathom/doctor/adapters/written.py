@@ -1,63 +1,33 @@
 """Losses that are written out by hand, recognised in the graph, whichever engine's it is.
 
 Mean squared and absolute errors, cross-entropies of softmax and of sigmoid, hinges: what the loss
-was given is put together from what its operations have kept for the backward pass. An engine hands
-its graph over as `Term`s (`fathom_written`, `torch_written`).
+was given is put together from what its operations (`terms`) have kept for the backward pass.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from fathom.doctor.adapters.crossed import Crossed, spread_out
+from fathom.doctor.adapters.terms import (
+    CHAIN,
+    MOVING,
+    NEAR,
+    Term,
+    Terms,
+    Written,
+    is_complement,
+    source,
+)
 from fathom.engine.tensor import Array
 
-NEAR = 12  # operations from the loss within which its formula must stand
-CHAIN = ("mean", "sum", "neg", "mul", "div", "view", "squeeze", "unsqueeze", "reshape")
-MOVING = ("view", "unsafe_view", "reshape", "squeeze", "unsqueeze", "flatten", "clone", "to_copy",
-          "astype", "cast", "alias", "contiguous")  # fmt: skip
 ROOTS = ("sqrt", "root")
 OFFSETS = ("add", "clamp", "clamp_min", "clamp_max")  # that keep logarithms finite
 LEAST = 1e-30  # of a probability whose logarithm is taken
-
-Written = tuple[str, Any, Any, dict[str, Any]]  # function, output, target, options
-
-
-class Term(Protocol):
-    """An operation of a loss's graph."""
-
-    @property
-    def name(self) -> str:
-        """By its name in `torch.nn.functional`, where it has one."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of its values."""
-
-    @property
-    def before(self) -> tuple[Term | None, ...]:
-        """Where its operands come from; None for constants."""
-
-    def given(self, place: int) -> Any:
-        """An operand as a tensor of the engine's; None where it was not kept."""
-
-    def result(self) -> Any:
-        """Its values, likewise."""
-
-    def made(self, tensor: Any) -> bool:
-        """Whether a tensor is what it has put out."""
-
-    def axis(self) -> int:
-        """The axis it runs along."""
-
-    def power(self) -> float:
-        """Its exponent, 1 if it has none."""
-
-    def places(self) -> list[Array | None]:
-        """What a gather or an indexing takes its values by: one for each axis, None for all."""
 
 
 def written_call(
@@ -71,19 +41,14 @@ def written_call(
     return _Reader(near[:NEAR], outputs, numbers).call()
 
 
-class _Reader:
-    def __init__(
-        self, near: Sequence[Term], outputs: Sequence[Any], numbers: Callable[[Any], Array]
-    ) -> None:
-        self.near, self.outputs, self.numbers = near, outputs, numbers
-
+class _Reader(Terms):
     def call(self) -> Written | None:
         under = self._under_root()
         reader = self if under is None else _Reader(under, self.outputs, self.numbers)
         found = reader._formula()
         if under is not None and found is not None and found[0] != "mse_loss":
             found = None
-        return found or self._compared() or self._multiplied()
+        return found or Crossed(self.near, self.outputs, self.numbers).call()
 
     def _under_root(self) -> Sequence[Term] | None:
         """What stands under the root of a number, as in the root of the mean squared error: nothing
@@ -120,7 +85,7 @@ class _Reader:
         """-log p of the class, hinges, softplus."""
         at = self.near[0]
         while at.name in CHAIN:
-            before = _before(at)
+            before = source(at)
             if before is None or (at.name in ("mul", "div") and self._weighs(at)):
                 return None
             at = before
@@ -129,10 +94,10 @@ class _Reader:
     def _chosen(self, term: Term) -> tuple[str, Any, Any] | None:
         """The log-probability of each example's class, gathered or indexed; or the logarithm of
         such a probability."""
-        logged, at = term.name == "log", _before(term) if term.name == "log" else term
+        logged, at = term.name == "log", source(term) if term.name == "log" else term
         while logged and at is not None and at.name in (*OFFSETS, *MOVING):
-            at = _before(at)
-        before = _before(at) if at is not None and at.name in ("gather", "index") else None
+            at = source(at)
+        before = source(at) if at is not None and at.name in ("gather", "index") else None
         logs = self._scores(before, logged) if before is not None else None
         if at is None or before is None or logs is None:
             return None
@@ -164,25 +129,25 @@ class _Reader:
 
     def _margin(self, term: Term) -> tuple[str, Any, Any] | None:
         """max(0, 1 - target * score), log(1 + exp(-target * score))."""
-        function, at = "hinge_loss", _before(term)
+        function, at = "hinge_loss", source(term)
         if term.name in ("softplus", "log1_p", "log1p", "logsigmoid", "log"):
             function = "soft_margin_loss"
             if term.name == "log" and at is not None and at.name == "add":
-                at = _before(at)
+                at = source(at)
             if term.name in ("log1_p", "log1p", "log"):
-                at = _before(at) if at is not None and at.name == "exp" else None
+                at = source(at) if at is not None and at.name == "exp" else None
         elif term.name not in ("relu", "clamp", "clamp_min", "maximum"):
             return None
         sign = 1.0 if term.name == "logsigmoid" else -1.0  # of the target over the factor
         while at is not None and at.name in ("rsub", "add", "neg", "sub", "view", "squeeze"):
-            sign = -sign if at.name == "neg" or _is_complement(at) else sign
-            at = _before(at)
-        factor = self._constant(at) if at is not None and at.name == "mul" else None
+            sign = -sign if at.name == "neg" or is_complement(at) else sign
+            at = source(at)
+        factor = self.constant(at) if at is not None and at.name == "mul" else None
         if at is None or factor is None or factor.size < 2 or len(np.unique(factor)) != 2:
             return None
         side = next(i for i, parent in enumerate(at.before) if parent is not None)
         score = at.given(side)
-        score = self._origin(at.before[side]) if score is None else score
+        score = self.origin(at.before[side]) if score is None else score
         if score is None:  # it was not kept
             score = np.zeros(at.shape, np.float32)
         return function, score, sign * factor
@@ -201,21 +166,8 @@ class _Reader:
             function = "l1_loss"
         else:
             return None
-        found = self._difference(term)
+        found = self.difference(term)
         return None if found is None else self._aimed_at(function, *found)
-
-    def _difference(self, term: Term) -> tuple[Any, Array, bool] | None:
-        """(output, output - target or the other way round, whether the other way) of a term that
-        was given such a difference."""
-        apart, before = term.given(0), term.before[0] if term.before else None
-        if apart is None or before is None or before.name not in ("sub", "rsub"):
-            return None
-        inner = _before(before)
-        output = self._origin(inner) if inner is not None else None
-        if output is None:
-            return None  # both depend on weights: no target; or it is not what the model gave
-        less = _is_complement(before)  # target - output
-        return output, np.asarray(self.numbers(apart)), less
 
     def _is_length(self, term: Term) -> bool:
         """Whether a norm is the Euclidean one, of all numbers."""
@@ -231,69 +183,14 @@ class _Reader:
         each = apart**2 if function == "mse_loss" else apart
         return float(each.sum() if reduction == "sum" else each.mean())
 
-    def _compared(self) -> Written | None:
-        """A column and a row, output and target, of which each number was compared with each,
-        whatever was made of that."""
-        for term in self.near:
-            found = self._difference(term)
-            if found is None:
-                continue
-            output, apart, less = found
-            values = np.asarray(self.numbers(output))
-            if max(values.shape, default=0) != values.size:
-                continue
-            both = _spread_out(values, apart, less)
-            if both is not None:
-                output = output if output.shape == both[0].shape else output.reshape(both[0].shape)
-                return "custom", output, both[1], {"reduction": "mean"}
-        return None
-
-    def _multiplied(self) -> Written | None:
-        """Errors by example, multiplied by a column of as many numbers, of which nothing but the
-        mean or sum is taken: each number meets each, and none its own."""
-        terms = [self.near[0]]
-        for term in terms:
-            if term.name == "mul" and (found := self._spread_product(term)) is not None:
-                return "custom", *found, {"reduction": "mean"}
-            if term.name in (*CHAIN, "add", "sub", "rsub") and len(terms) < 2 * NEAR:
-                terms += [parent for parent in term.before if parent is not None]
-        return None
-
-    def _spread_product(self, term: Term) -> tuple[Any, Array] | None:
-        """(output, target) of a product of n errors and a column of n constants, or the other way
-        round."""
-        target = self._constant(term)
-        inner = next((parent for parent in term.before if parent is not None), None)
-        if target is None or inner is None or term.shape != (target.size,) * 2 or target.size < 3:
-            return None
-        n = target.size
-        if {target.shape, inner.shape} != {(n,), (n, 1)} or not np.ptp(target):
-            return None
-        output = next((t for t in self.outputs if tuple(t.shape) in ((n,), (n, 1))), None)
-        if output is None:
-            return None
-        return output.reshape(inner.shape), target
-
     def _is_square(self, term: Term) -> bool:
         left, right = term.given(0), term.given(1)
-        if left is None or right is None or self._constant(term) is not None:
+        if left is None or right is None or self.constant(term) is not None:
             return False
         if left is right:
             return True
         a, b = self.numbers(left), self.numbers(right)
         return a.shape == b.shape and np.array_equal(a, b)
-
-    def _origin(self, term: Term | None) -> Any:
-        """The model's output, or an activation of it, of which a term is another form; None where
-        it is something else."""
-        while term is not None:
-            found = next((t for t in self.outputs if term.made(t)), None)
-            if found is not None:
-                return found
-            if term.name not in MOVING:
-                return term.result()
-            term = _before(term)
-        return None
 
     def _aimed_at(
         self, function: str, output: Any, apart: Array, less: bool
@@ -305,7 +202,7 @@ class _Reader:
                 output, values = output.reshape(apart.shape), values.reshape(apart.shape)
             target = values + apart if less else values - apart
         else:
-            both = _spread_out(values, apart, less)
+            both = spread_out(values, apart, less)
             if both is None:
                 return None
             target = both[1]
@@ -326,8 +223,8 @@ class _Reader:
         if target is None:
             return None
         inside = next(parent for parent in term.before if parent is not None)
-        while inside.name in OFFSETS and _before(inside) is not None:
-            inside = _before(inside) or inside
+        while inside.name in OFFSETS and source(inside) is not None:
+            inside = source(inside) or inside
         if inside.name == "log_softmax":
             logs = inside.result()
             same = logs is not None and len(inside.shape) > 1 and target.shape == inside.shape
@@ -373,10 +270,10 @@ class _Reader:
         """p of log(p) or log(1 - p), also with a small number added or clamped; whether it is the
         latter."""
         at = log.before[0]
-        while at is not None and at.name in OFFSETS and _before(at) is not None:
-            at = _before(at)
-        if at is not None and _is_complement(at):
-            inner = _before(at)
+        while at is not None and at.name in OFFSETS and source(at) is not None:
+            at = source(at)
+        if at is not None and is_complement(at):
+            inner = source(at)
             p = inner.result() if inner is not None else None
             taken = log.given(0)
             return (p if p is not None or taken is None else 1.0 - taken), True
@@ -385,17 +282,10 @@ class _Reader:
 
     # -- constants ----------------------------------------------------------------------------
 
-    def _constant(self, term: Term) -> Array | None:
-        """The factor of a product that does not depend on the weights."""
-        if len(term.before) != 2 or (term.before[0] is None) == (term.before[1] is None):
-            return None
-        found = term.given(0 if term.before[0] is None else 1)
-        return None if found is None else np.asarray(self.numbers(found))
-
     def _share(self, term: Term) -> Array | None:
         """The factor of a product where these can be probabilities or labels, and not weights or
         rewards."""
-        target = self._constant(term) if term.name == "mul" else None
+        target = self.constant(term) if term.name == "mul" else None
         if target is None or not target.size or not np.isfinite(target).all():
             return None
         low, high = float(target.min()), float(target.max())
@@ -406,36 +296,12 @@ class _Reader:
 
     def _weighs(self, term: Term) -> bool:
         """Whether terms are multiplied by numbers of their own."""
-        factor = self._constant(term)
+        factor = self.constant(term)
         return factor is not None and factor.size > 1
-
-
-def _before(term: Term) -> Term | None:
-    """The one operation that a term's values come from; None where there are several."""
-    found = [parent for parent in term.before if parent is not None]
-    return found[0] if len(found) == 1 else None
-
-
-def _is_complement(term: Term) -> bool:
-    """Whether it is a constant less something."""
-    return term.name == "rsub" or (term.name == "sub" and term.before[0] is None)
-
-
-def _spread_out(output: Array, apart: Array, less: bool) -> tuple[Array, Array] | None:
-    """Output, as a column or a row, and target, where each was compared with each."""
-    n = output.size
-    if n < 2 or apart.shape != (n, n):
-        return None
-    slack = 1e-5 * float(np.abs(apart).max())
-    for given, shape, axis in ((output.reshape(n, 1), (n,), 0), (output.reshape(n), (n, 1), 1)):
-        target = given + apart if less else given - apart
-        if float(target.std(axis).max()) <= slack:  # the same for every output
-            return given, np.take(target, 0, axis).reshape(shape)
-    return None
 
 
 def _sums_to_one(target: Array) -> bool:
     return bool((np.abs(target.sum(1) - 1) < 1e-4).all())
 
 
-__all__ = ["NEAR", "Term", "Written", "written_call"]
+__all__ = ["written_call"]

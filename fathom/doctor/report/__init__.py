@@ -79,7 +79,7 @@ def _tiles(watch: Any) -> list[tuple[str, str]]:
         tiles.append(("skill (1 perfect, 0 a constant answer)", plain.skill(state.skill)))
     tiles.append(("steps, sampled", f"{case.usage.steps:,}, {len(case.steps):,}"))
     if not getattr(watch, "how", ""):
-        tiles.append(("overhead", plain.percent(watch.overhead)))
+        tiles.append(("overhead", plain.overhead(watch)))
     return tiles
 
 

@@ -113,6 +113,13 @@ def wrapped(part: str, text: str) -> str:
                          break_long_words=False, break_on_hyphens=False)  # fmt: skip
 
 
+def overhead(watch: Any) -> str:
+    """What watching took: its share, or in a run of less than a second how much it was."""
+    if watch.seconds < 1.0:
+        return f"{1e3 * watch.schedule.spent:.0f} ms"
+    return percent(watch.overhead)
+
+
 def percent(share: float) -> str:
     """A share as people write it.
 
@@ -157,7 +164,7 @@ def _watched(watch: Any) -> str:
 
 
 def _cost(watch: Any) -> str:
-    return "" if getattr(watch, "how", "") else f"overhead {percent(watch.overhead)}"
+    return "" if getattr(watch, "how", "") else f"overhead {overhead(watch)}"
 
 
 def _number(value: float) -> str:

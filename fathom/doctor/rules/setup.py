@@ -170,7 +170,8 @@ def inputs_constant(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     "worth one unit.",
     exempt=("zeros in the last layer, in residual branches, LoRA's B, gates and adapters: where "
             "gradients tell the units apart", "one unit", "depthwise kernels",
-            "layers the loss does not depend on", "steps in which nothing moves (warm-up)"),
+            "layers the loss does not depend on", "steps in which nothing moves (warm-up)",
+            "of copies: rows of zeros, convolutions (sub-pixel), fewer than 8 units or inputs"),
     explains=(*SLOW, "constant_output", "duplicate_units", "vanishing_gradients", "no_gradient",
               "initialization_scale", "dead_units", "frozen_parameters", "initial_loss",
               "exploding_gradients", "one_batch", "saturated_units", "inputs_ignored"),
@@ -202,25 +203,28 @@ def symmetric_initialization(case: Case, limits: Mapping[str, float]) -> Iterato
 def _copies(case: Case, matrices: list[Parameter], limits: Mapping[str, float]) -> Iterator[Hit]:
     """A linear layer of which most units begin as copies of a few others."""
     if "copies" not in case.remembered:
-        linear = [
-            p for p in matrices if len(p.shape) == 2 and case.layers[p.layer].kind == "Linear"
-        ]
-        counted = [(_distinct(p), p) for p in linear if min(p.shape) >= limits["copied"]]
+        linear = [p for p in matrices if len(p.shape) == 2 and min(p.shape) >= limits["copied"]
+                  and p.layer in case.layers and case.layers[p.layer].kind == "Linear"]  # fmt: skip
+        counted = [(*_distinct(p), p) for p in linear]
         case.remembered["copies"] = [
-            (n, p) for n, p in counted if 0 < n <= p.form[0] / limits["each"]
+            (n, rows, p) for n, rows, p in counted
+            if rows >= limits["copied"] and n <= rows / limits["each"]
         ]  # fmt: skip
-    for n, p in case.remembered["copies"][:1]:
-        evidence = (Evidence("units that differ", n, f"all {p.form[0]}"),)
+    for n, rows, p in case.remembered["copies"][:1]:
+        evidence = (Evidence("units that differ", n, f"all {rows}"),)
         fix = Fix("draw the weights at random", "nn.init.kaiming_uniform_(layer.weight)",
                   (Edit("initialize", p.layer),))  # fmt: skip
         yield Hit(p.layer, evidence, fix, 0, 0.9, severity="warning")
 
 
-def _distinct(p: Parameter) -> int:
-    """How many units begin with weights that no other has (zeros apart), by their first 64."""
+def _distinct(p: Parameter) -> tuple[int, int]:
+    """How many units begin with weights that no other has, and of how many which are not 0; by
+    their first 64."""
     rows = p.units(np.asarray(p.initial))[:, :64]
     rows = rows[rows.any(axis=1)]
-    return len(np.unique(rows @ np.cos(np.arange(rows.shape[1]) + 1.0))) if len(rows) else 0
+    if not len(rows):
+        return 0, 0
+    return len(np.unique(rows @ np.cos(np.arange(rows.shape[1]) + 1.0))), len(rows)
 
 
 def _feeds(p: Parameter, case: Case) -> bool:
@@ -271,7 +275,7 @@ def _moves(case: Case) -> int:
     "0.15 to 0.6 (normal of 0.02)",
     why="Signals shrink or grow from layer to layer: outputs start constant or enormous, and "
     "gradients with them.",
-    exempt=("the last layer, embeddings, recurrent layers", "weights that are 0",
+    exempt=("a last layer of small weights, embeddings, recurrent layers", "weights that are 0",
             "networks of which most layers are normalized", "weights that were trained before",
             "one layer that starts small beside others that do not (branches, gates)"),
     explains=(*SLOW, "vanishing_gradients", "exploding_gradients", "saturated_units", "dead_units",

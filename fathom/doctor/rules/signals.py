@@ -46,6 +46,8 @@ SATURATING = frozenset({"sigmoid", "tanh", "hardtanh", "hardsigmoid", "softsign"
 )  # fmt: skip
 def exploding_gradients(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
     moved = paces(case)
+    if progress(case).finite:  # what is not finite in between is skipped
+        moved = [p for p in moved if math.isfinite(p.gradient)]
     norms = [p.gradient for p in moved]
     recurrent = any(layer.kind in RECURRENT for layer in case.layers.values())
     blown = recurrent and bool(norms) and norms[0] > limits["blown"] and _far_above(case)
@@ -66,7 +68,7 @@ def exploding_gradients(case: Case, limits: Mapping[str, float]) -> Iterator[Hit
               (Edit("clip", value=1.0),))  # fmt: skip
     begun = moved[at].number if grown >= limits["growth"] else moved[0].number
     strength = 0.9 if blown else 0.7 if large or ratio >= limits["ratio"] else 0.6
-    yield Hit(_steepest(case, at), evidence, fix, begun, strength)
+    yield Hit(_steepest(case, moved[at].number), evidence, fix, begun, strength)
 
 
 def _far_above(case: Case) -> bool:
@@ -85,10 +87,9 @@ def _growth(norms: list[float]) -> tuple[float, int]:
     return grown, at
 
 
-def _steepest(case: Case, at: int) -> str:
+def _steepest(case: Case, number: int) -> str:
     """The layer with the largest gradient in a sampled step."""
-    sampled = [s for s in case.steps if s.parameters]
-    stats = sampled[min(at, len(sampled) - 1)].parameters
+    stats = next(s.parameters for s in case.steps if s.number == number and s.parameters)
     worst = max(stats, key=lambda n: np.nan_to_num(stats[n].gradient))
     known = case.parameters.get(worst)
     return known.layer if known is not None and known.layer else worst

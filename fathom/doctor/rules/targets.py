@@ -9,10 +9,10 @@ import numpy as np
 
 from fathom.doctor.case import Case, LossCall
 from fathom.doctor.finding import Edit, Evidence, Fix
-from fathom.doctor.progress import progress
 from fathom.doctor.rules.output import BINARY, SQUARED, STUCK, classes, last, share, span
 from fathom.doctor.rules.rule import Hit, rule
 from fathom.doctor.rules.sign import maximized
+from fathom.doctor.rules.tasks import are_names, classifying, mismatch, reconstructs
 from fathom.engine.tensor import Array
 
 BOUNDED = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0),
@@ -102,14 +102,14 @@ def wrong_loss(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
         return
     values = np.unique(target)
     whole = bool(np.isfinite(values).all() and (values == np.round(values)).all())
-    if target.size < limits["size"] or not whole or values[0] < 0 or _reconstructs(case, call):
+    if target.size < limits["size"] or not whole or values[0] < 0 or reconstructs(case, call):
         return
     if not 2 <= len(values) <= limits["classes"]:
         return
     onehot = target.ndim > 1 and target.shape[-1] > 1
     onehot = onehot and share(target.sum(axis=-1) == 1) > limits["one_hot"]
-    found = _mismatch(call, len(values), onehot)
-    if found is None and _are_names(case, call, limits):
+    found = mismatch(call, len(values), onehot)
+    if found is None and are_names(case, call, limits["most"], limits["each"]):
         found = 0.6, "warning"
     if found is None:
         return
@@ -119,68 +119,7 @@ def wrong_loss(case: Case, limits: Mapping[str, float]) -> Iterator[Hit]:
         Evidence("loss", call.function, "cross_entropy"),
         Evidence("operation before the loss", last(call) or "linear"),
     )
-    yield Hit("loss", evidence, _classifying(call, onehot), 0, strength, severity)
-
-
-def _mismatch(call: LossCall, values: int, onehot: bool) -> tuple[float, str] | None:
-    """How sure, and how grave; None where loss and targets can be meant."""
-    act, single = last(call), call.output.ndim < 2 or call.output.shape[-1] == 1
-    absolute = call.function == "l1_loss"
-    if single:
-        if act == "sigmoid" and (values > 2 or absolute):
-            return (0.8 if values > 2 else 0.6), "warning"
-        return (0.3, "advice") if act == "" and 2 < values <= 20 and absolute else None
-    if onehot:
-        grave = absolute and call.output.shape[-1] > 2  # its median is 0 everywhere
-        return (0.6, "warning") if grave else (0.3, "advice")
-    if act == "softmax" or len(call.shapes[1]) < call.output.ndim:
-        return 0.8, "warning"
-    return None
-
-
-def _are_names(case: Case, call: LossCall, limits: Mapping[str, float]) -> bool:
-    """Whether one linear unit is to put out numbers 0 ... K-1 which are all as frequent, as those
-    of balanced classes are and amounts are not; a run that gets there all the same is left alone.
-    """
-    single = call.output.ndim < 2 or call.output.shape[1:] == (1,)
-    if not single or last(call) not in ("", "relu") or call.count > 1:
-        return False
-    kept = case.kept_targets() or [c.target for c in case.losses if c.target is not None]
-    labels = np.concatenate([np.ravel(t) for t in kept])
-    if not len(labels) or not (labels == np.round(labels)).all() or labels.min() < 0:
-        return False
-    number = int(labels.max()) + 1
-    if not 3 <= number <= limits["most"] or len(labels) < limits["each"] * number:
-        return False
-    usual = len(labels) / number
-    apart = float(((np.bincount(labels.astype(np.intp)) - usual) ** 2).sum()) / usual
-    free = number - 1
-    even = free * (1 - 2 / (9 * free) + 2.33 * math.sqrt(2 / (9 * free))) ** 3  # Wilson, Hilferty
-    return apart < even and progress(case).state != "done"
-
-
-def _reconstructs(case: Case, call: LossCall) -> bool:
-    """Whether the target is (the beginning of) an input."""
-    return any(
-        x.shape == call.target.shape and np.array_equal(x, call.target)
-        for x in case.inputs if call.target is not None
-    )  # fmt: skip
-
-
-def _classifying(call: LossCall, onehot: bool) -> Fix:
-    single = call.output.ndim < 2 or call.output.shape[-1] == 1
-    if single and last(call) != "sigmoid":
-        return Fix("a unit for each class, and cross-entropy on them", "loss_fn = "
-                   "nn.CrossEntropyLoss()  # on (n, classes), with targets as integers",
-                   (Edit("classes"),))  # fmt: skip
-    if single:
-        return Fix("binary cross-entropy for two classes, cross-entropy with a unit a class for "
-                   "more", "loss_fn = nn.BCELoss()",
-                   (Edit("loss", value="binary_cross_entropy"),))  # fmt: skip
-    edits = (Edit("drop_output_activation"),) if call.path else ()
-    return Fix("cross-entropy on logits, one for each class",
-               "loss_fn = nn.CrossEntropyLoss()  # and no softmax before it",
-               (*edits, Edit("loss", value="cross_entropy")))  # fmt: skip
+    yield Hit("loss", evidence, classifying(call, onehot), 0, strength, severity)
 
 
 # -- labels ----------------------------------------------------------------------------------------

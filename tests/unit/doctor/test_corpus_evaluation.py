@@ -1,10 +1,14 @@
 """The evaluation's numbers, from records made by hand; and one run from end to end."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fathom.doctor import watching
+from fathom.doctor.corpus import evaluate as module
 from fathom.doctor.corpus.cases import Run
 from fathom.doctor.corpus.evaluate import evaluate, runs
 from fathom.doctor.corpus.report import (
@@ -17,6 +21,7 @@ from fathom.doctor.corpus.report import (
     summary,
     wilson,
 )
+from fathom.doctor.corpus.running import observed
 
 
 def record(fault: str = "zeros", *kinds: str, **changes: object) -> Record:
@@ -103,3 +108,49 @@ def test_an_evaluation_goes_on_where_it_ended(tmp_path: Path) -> None:
     assert not first[0]["error"] and json.loads(kept.read_text())["id"] == chosen[0].id
     assert evaluate(chosen, jobs=1, resume=kept) == first
     assert len(kept.read_text().splitlines()) == 1
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[list[str], dict[str, Any]]]:
+    """Run the command line; the ids of the runs it would look at, and the options it would use."""
+    seen: list[tuple[list[str], dict[str, Any]]] = []
+
+    def looked(chosen: Sequence[Run], **options: Any) -> list[Record]:
+        seen.append(([run.id for run in chosen], options))
+        return RECORDS
+
+    def run(*arguments: str) -> tuple[list[str], dict[str, Any]]:
+        module.main(["--split", "tune", "--engine", "fathom", *arguments])
+        return seen[-1]
+
+    monkeypatch.setattr(module, "evaluate", looked)
+    return run
+
+
+def test_a_sample_is_each_nth_run(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, _ = command("--only", "iris_mlp")
+    some, _ = command("--only", "iris_mlp", "--sample", "3")
+    assert len(whole) > 6 and some == whole[::3] and 0 < len(some) < len(whole)
+    assert "detected" in capsys.readouterr().out
+
+
+def test_the_budget_is_the_doctors_own_unless_one_is_given(command: Any) -> None:
+    assert command("--only", "iris_mlp/zeros")[1]["budget"] is None
+    assert command("--only", "iris_mlp/zeros", "--budget", "1")[1]["budget"] == 1.0
+
+
+@pytest.mark.parametrize(("budget", "expected"), [(None, 0.01), (0.5, 0.5)])
+def test_a_run_is_watched_with_the_budget_of_the_evaluation(
+    monkeypatch: pytest.MonkeyPatch, budget: float | None, expected: float
+) -> None:
+    given: list[float] = []
+    watch = watching.watch
+
+    def heard(*args: Any, **keywords: Any) -> Any:
+        seen = watch(*args, **keywords)
+        given.append(seen.schedule.budget)
+        return seen
+
+    monkeypatch.setattr(watching, "watch", heard)
+    record = observed(Run("iris_mlp", "softmax_before_ce", "", "fathom", 0), {"budget": budget})
+    assert not record["error"] and given == [expected]

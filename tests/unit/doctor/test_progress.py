@@ -187,3 +187,63 @@ def test_only_what_is_new_is_copied():
     kept = case.course()
     case.curve.extend([2.0] * 10)
     assert np.shares_memory(kept, case.course()) and case.course()[-1] == 2.0
+
+
+# -- runs that only seem to get somewhere ----------------------------------------------------------
+
+
+def falling_case(made, ratio, **more):
+    return made.case(list(np.linspace(1.3, 0.8, 100)), made.steps((0, 1, 2), ratio=ratio), **more)
+
+
+def test_what_falls_while_no_parameter_moves_falls_by_chance(made):
+    assert progress(falling_case(made, 2e-3)).state == "slow"
+    rests = progress(falling_case(made, 0.0))
+    assert rests.slope == 0.0 and rests.state == "plateau" and not rests.learning
+    one = falling_case(made, (0.0, 1e-3, 0.0))  # one of three matrices moves
+    assert progress(one).falling
+
+
+def test_two_samples_without_an_update_do_not_make_a_run_rest(made):
+    case = falling_case(made, 0.0)
+    del case.steps[2:]
+    assert progress(case).falling
+
+
+def test_updates_that_were_not_measured_are_no_rest(made):
+    assert progress(falling_case(made, math.nan)).falling
+
+
+@pytest.mark.parametrize(("rate", "learns"), [(0.02, True), (0.003, False)])
+def test_a_young_run_learns_from_a_tenth_of_the_way_on(rate, learns):
+    young = state([1.0 - rate * i for i in range(16)])
+    assert young.state == "young" and (young.skill > 0.1) is learns
+    assert young.learning is learns and young.doubtful is not learns
+
+
+def test_losses_of_unknown_scale_learn_where_they_come_well_down(made):
+    """Below a tenth less than at first; where they had both signs, well below 0."""
+
+    def of(curve):
+        return progress(made.case(list(curve), made.steps(), loss=made.call("custom")))
+
+    n = np.arange(100)
+    falls, above, below = of(1.0 - 0.02 * n), of(3.0 - 0.02 * n), of(-1.0 - 0.02 * n)
+    assert falls.signed and not above.signed and not below.signed
+    assert all(one.learning and not one.doubtful for one in (falls, above, below))
+    rests = np.where(n < 40, 1.0 - 0.04 * n, -0.6 + 1e-3 * (-1.0) ** n)  # a likelihood, settled
+    assert of(rests).signed and of(rests).learning
+    reward = of(0.1 * (-1.0) ** n + 0.05 * (n < 3))
+    assert reward.signed and not reward.learning and reward.doubtful
+    assert not of(-1.0 + 0.01 * (-1.0) ** n).learning
+
+
+def test_a_known_loss_has_its_scale_whatever_its_sign():
+    assert not state([1.0 - 0.011 * i for i in range(100)]).signed
+
+
+@pytest.mark.parametrize(("end", "expected"), [(0.3, "worse"), (0.2, "plateau")])
+def test_only_a_run_that_lost_a_quarter_of_its_skill_got_worse(end, expected):
+    """Both rose to several times their best; a skill of 0.8 is good nevertheless."""
+    curve = np.r_[np.linspace(1, 0.02, 100), np.full(100, end)]
+    assert state(curve).state == expected

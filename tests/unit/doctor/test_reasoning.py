@@ -6,7 +6,7 @@ import pytest
 
 from fathom.doctor import calibration
 from fathom.doctor.finding import Evidence, Fix
-from fathom.doctor.reasoning import MOST, reason
+from fathom.doctor.reasoning import MOST, reason, worth_asking
 from fathom.doctor.rules import RULES, Hit
 
 
@@ -137,3 +137,41 @@ def test_a_rate_accounts_for_what_the_probes_say_of_it(stuck, rate):
 
 def test_a_dead_path_accounts_for_inputs_that_are_ignored(stuck):
     assert kinds(stuck, dead_units=hit(), inputs_ignored=hit("inputs")) == ["dead_units"]
+
+
+# -- which rules are asked -------------------------------------------------------------------------
+
+GATED = {n for n, r in RULES.items() if "not learning" in r.gates}
+
+
+def asked(case):
+    return {rule.name for rule in worth_asking(case)}
+
+
+def test_rules_whose_gates_are_closed_are_not_asked_while_the_run_goes_on(made):
+    assert GATED and len(GATED) < len(RULES)
+    learns = made.case(made.learned(40), made.steps((0, 1, 2)), ended=False)
+    assert asked(learns) == set(RULES) - GATED
+    rising = [made.step(n, lr=1e-5 * (n + 1)) for n in (0, 1, 2, 4, 8)]
+    assert asked(made.case(made.stuck(), rising, ended=False)) == set(RULES) - GATED
+
+
+@pytest.mark.parametrize("at", [1.386, 0.6])
+def test_all_rules_are_asked_of_a_run_that_does_not_learn_or_may_not(made, at):
+    assert asked(made.case(made.stuck(at=at), made.steps(), ended=False)) == set(RULES)
+
+
+def test_all_rules_are_asked_at_the_end_and_what_they_say_is_held_back(fine):
+    assert asked(fine) == set(RULES)
+    opinion = reason(fine, {"saturated_units": [hit("a")]})
+    assert not opinion.findings and opinion.notes == ("saturated_units: a",)
+
+
+def test_a_rate_too_high_is_told_at_the_first_decision_where_the_loss_has_blown_up(made):
+    """Within 32 steps, at one look: the same with less of a rise has to be seen twice."""
+    for times, told in ((200.0, ["learning_rate_too_high"]), (25.0, [])):
+        curve = [1.386, 1.386, *[1.386 * times] * 3]
+        case = made.case(curve, made.steps((0, 1, 2, 4), ratio=0.3), ended=False)
+        hits = {"learning_rate_too_high": RULES["learning_rate_too_high"](case)}
+        assert hits["learning_rate_too_high"]
+        assert [f.kind for f in reason(case, hits).findings] == told

@@ -117,3 +117,33 @@ def test_budget_of_one_never_waits(clock):
 def test_options_are_checked(options):
     with pytest.raises(ArgumentError):
         Schedule(**options)
+
+
+def test_quick_steps_count_as_two_milliseconds_and_have_an_allowance(clock):
+    """1000 steps of 10 microseconds: 1 % of 2 s, and 20 ms, are what watching may take."""
+    found, schedule = sampled(clock, 1000, 1e-5, 0.004)
+    allowed = schedule.budget * module.QUICK * 1000 + module.ALLOWED
+    assert 0.75 * allowed < schedule.spent <= allowed
+    assert found[0] == 0 and len(found) >= 8
+    assert schedule.spent > 0.3 * clock.now  # the run's own time alone would not have bought that
+
+
+def test_slow_steps_have_no_such_allowance(clock):
+    schedule = Schedule()
+    schedule.due(10)
+    clock.now = 10 * module.QUICK * 1.01
+    assert schedule.affords(0.002) and not schedule.affords(module.ALLOWED / 2)
+    clock.now = 10 * module.QUICK * 0.99
+    assert schedule.affords(module.ALLOWED / 2) and not schedule.affords(1.1 * module.ALLOWED)
+
+
+def test_room_is_left_for_the_last_decision(clock):
+    plain, deciding = Schedule(), Schedule()
+    for schedule in (plain, deciding):
+        schedule.samples = schedule.free
+    deciding.decided(0.004)
+    clock.now = 2.0  # 20 ms, and 6 more of the start
+    assert plain.affords(0.025) and deciding.affords(0.017)
+    assert plain.affords(0.021) and not deciding.affords(0.021)  # 4 spent, and 4 to come
+    deciding.decided(0.001)
+    assert deciding.spent == pytest.approx(0.005) and deciding.affords(0.019)

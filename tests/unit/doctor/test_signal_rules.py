@@ -165,3 +165,44 @@ def test_a_recurrent_network_that_explodes_at_its_first_step(made):
     case = made.case([1.4], made.steps((0,), gradient=3e6), ended=False)
     case.layers["rnn"] = Layer("rnn", "RNN")
     assert not raw("exploding_gradients", case)  # its loss is as usual
+
+
+# -- what is exempt, beside the fault --------------------------------------------------------------
+
+
+def test_steps_that_a_gradient_scaler_skips_do_not_explode(made):
+    skipped = made.step(1, gradient=math.inf, ratio=0.0)
+    case = made.case(made.stuck(), [made.step(0), skipped, *made.steps((2, 4, 8, 16, 32, 64))])
+    assert not raw("exploding_gradients", case)
+
+
+def test_outputs_may_be_off_centre_and_a_run_of_one_sample_says_nothing(made):
+    off = {"off": 0.9}
+    assert raw("off_centre", with_layers(made, second=off))
+    assert not raw("off_centre", with_layers(made, last=off))
+    once = [*made.steps((0, 1, 2)), made.step(4, layers={"second": off})]
+    assert not raw("off_centre", made.case(made.stuck(), once))
+
+
+def test_two_layers_are_too_few_for_gradients_to_vanish(made):
+    case = made.case(made.stuck(), made.steps(gradient=(1e-6, 1e-3, 1.0)))
+    assert raw("vanishing_gradients", case)
+    case = made.case(made.stuck(), made.steps(gradient=(1e-6, 1e-3, 1.0)))
+    del case.parameters["second.weight"]
+    assert not raw("vanishing_gradients", case)
+
+
+@pytest.mark.parametrize(("steps", "ended", "told"), [
+    (64, False, True), (256, False, True), (65, False, False), (65, True, True),
+])  # fmt: skip
+def test_duplicates_are_looked_for_at_two_steps_and_at_the_end(made, steps, ended, told):
+    twins = np.tile(np.random.default_rng(0).normal(size=(4, 8)), (2, 1))
+    case = made.case(made.stuck(steps), made.steps(), weight=twins, ended=ended)
+    assert bool(raw("duplicate_units", case)) is told
+
+
+def test_a_gradient_that_explodes_in_a_run_that_breaks_counts(made):
+    steps = [*made.steps((0, 1, 2)), made.step(4, gradient=(0.5, math.inf, 0.5), loss=math.nan)]
+    case = made.case([1.386, 1.386, 1.386, 1.386, math.nan], steps)
+    (hit,) = raw("exploding_gradients", case)
+    assert (hit.where, hit.since_step) == ("second", 4)

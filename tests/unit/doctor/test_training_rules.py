@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fathom.doctor.case import Layer
+from fathom.doctor.progress import progress
 from fathom.doctor.reasoning import reason
 from fathom.doctor.rules import RULES, run
 
@@ -262,3 +263,227 @@ def test_an_added_penalty_that_eats_the_weights(made):
 
 def test_an_added_term_that_leaves_the_weights_alone_is_fine(made):
     assert not raw("strong_regularization", penalized(made, left=0.9))
+
+
+# -- losses that are not finite without the rate being at fault ------------------------------------
+
+BAD = {"ratio": math.nan, "gradient": math.nan, "loss": math.nan}
+
+
+def of_logarithms(made, path, curve):
+    """A run that falls, or rises, and whose loss is then nan."""
+    steps = [*made.steps((0, 1, 2, 4), ratio=0.15), made.step(len(curve) - 1, **BAD)]
+    evenly = np.full((40, 4), -1.386)
+    return made.case(curve, steps, loss=made.call("custom", output=evenly, path=path, value=1.386))
+
+
+FALLS = [*(1.386 * 0.9**i for i in range(12)), math.nan, math.nan]
+RISES = [*(1.386 * 1.5**i for i in range(12)), math.nan, math.nan]
+
+
+@pytest.mark.parametrize(("path", "curve", "rule"), [
+    (("log", "softmax"), FALLS, "non_finite"),  # the logarithm of a probability that became 0
+    (("log_softmax",), FALLS, "learning_rate_too_high"),
+    (("softmax", "log"), FALLS, "learning_rate_too_high"),  # the logarithm is not the loss's own
+    (("log", "softmax"), RISES, "learning_rate_too_high"),
+    (("log", "softmax"), [1.386, 1.2, math.nan], "learning_rate_too_high"),  # too few to tell
+])  # fmt: skip
+def test_a_handwritten_logarithm_of_zero(made, path, curve, rule):
+    assert list(found(of_logarithms(made, path, curve))) == [rule]
+
+
+def test_one_finite_step_before_nan_says_nothing_of_the_rate(made):
+    early = made.case([1.386, math.nan], [made.step(0, ratio=0.3), made.step(1, **BAD)])
+    assert list(found(early)) == ["non_finite"]
+    two = [*made.steps((0, 1), ratio=0.3), made.step(2, **BAD)]
+    assert "learning_rate_too_high" in found(made.case([1.386, 1.5, math.nan], two))
+
+
+@pytest.mark.parametrize(("ratio", "curve"), [
+    (1.5, [1.386, math.nan]),  # more than the weights themselves
+    (0.3, [1.386, 4.0, math.nan]),  # the loss rose
+])  # fmt: skip
+def test_one_finite_step_may_be_too_long_nevertheless(made, ratio, curve):
+    case = made.case(curve, [made.step(0, ratio=ratio), made.step(1, **BAD)])
+    assert "learning_rate_too_high" in found(case)
+
+
+# -- how far a loss must have risen, and when ------------------------------------------------------
+
+
+@pytest.mark.parametrize(("times", "told"), [
+    ([1, 1, 25, 25, 25], True),
+    ([1, 1, 15, 15, 15], False),  # far above, and too early for that
+    ([1, 25, 25, 25], False),  # fewer than five steps
+    ([1, 25, 25, 3, 25], False),  # up and down
+    ([1, 1, 1, 1, 3, 3, 3, 3], True),  # from eight steps on twice the start will do
+    ([1, 1, 1, 1, 1.8, 1.8, 1.8, 1.8], False),
+    ([1, 1, 1, 3, 3, 3, 3], False),
+])  # fmt: skip
+def test_how_far_a_loss_must_rise_in_the_first_steps(made, times, told):
+    curve = [1.386 * t for t in times]
+    case = made.case(curve, made.steps((0, 1, 2, 4), ratio=0.5), ended=False)
+    assert bool(raw("learning_rate_too_high", case)) is told
+
+
+def of_no_known_scale(made, curve, ratio, steps=(0, 1, 2, 4, 8)):
+    return made.case(curve, made.steps(steps, ratio=ratio), loss=made.call("custom"))
+
+
+@pytest.mark.parametrize(("curve", "ratio", "steps", "told"), [
+    ("falls", 0.6, (0, 1, 2, 4, 8), False),  # it learns, whatever the steps are
+    ("signs", 0.6, (0, 1, 2), True),
+    ("signs", 0.2, (0, 1, 2), False),  # three samples tell only of very wide ones
+    ("signs", 0.2, (0, 1, 2, 4), True),
+    ("signs", 0.05, (0, 1, 2, 4), False),
+    ("rests", 0.2, (0, 1, 2, 4), True),
+    ("grows", 0.05, (0, 1, 2, 4), True),  # a loss at twice its start
+    ("grows", 0.01, (0, 1, 2, 4), False),  # with steps of usual length
+])  # fmt: skip
+def test_wide_steps_where_the_loss_has_no_known_scale(made, curve, ratio, steps, told):
+    n = np.arange(60)
+    curves = {"falls": made.learned(60), "rests": made.stuck(60), "grows": 1.0 + n,
+              "signs": np.random.default_rng(0).normal(size=60)}  # fmt: skip
+    case = of_no_known_scale(made, list(curves[curve]), ratio, steps)
+    assert bool(raw("learning_rate_too_high", case)) is told
+
+
+@pytest.mark.parametrize(("end", "told"), [(1.1, True), (0.6, False)])
+def test_a_run_that_ended_on_a_rise_must_have_lost_half(made, end, told):
+    """Skill is 0.2 where it is told, 0.57 where it may be a moment's."""
+    curve = [1.386, 5.0, *np.linspace(1.3, 0.05, 100), *np.full(40, end)]
+    case = made.case(curve, made.steps(ratio=0.2))
+    assert progress(case).state == "worse"
+    assert bool(raw("learning_rate_too_high", case)) is told
+
+
+# -- penalties in runs of which little was sampled -------------------------------------------------
+
+
+def decayed(made, *, left, numbers=(0,), ended=True):
+    """A run of 100 steps under a decay of 1 of which few steps were sampled."""
+    case = made.case(made.stuck(), made.steps(numbers, gradient=1e-3), decay=1.0, kind="SGD",
+                     ended=ended)  # fmt: skip
+    for p in case.parameters.values():
+        p.initial = np.ones(p.shape)
+        p.value = partial(np.full, p.shape, left)
+    return case
+
+
+def test_one_sample_and_what_became_of_the_weights_tell_of_a_strong_decay(made):
+    (hit,) = raw("strong_regularization", decayed(made, left=0.01))
+    assert hit.evidence[1].value == pytest.approx(0.01)
+    assert raw("strong_regularization", decayed(made, left=0.01, numbers=(0, 64)))
+
+
+def test_few_samples_of_weights_that_are_still_there_tell_nothing(made):
+    assert not raw("strong_regularization", decayed(made, left=0.9, numbers=(0, 64)))
+    assert raw("strong_regularization", decayed(made, left=0.9, numbers=(0, 32, 64)))
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_few_samples_of_a_run_that_goes_on_tell_nothing(made, ended):
+    case = decayed(made, left=0.01, ended=ended)
+    case.steps = [made.step(0, gradient=1e-3), made.step(64, gradient=1e-3, weight=0.05)]
+    assert bool(raw("strong_regularization", case)) is ended
+
+
+# -- runs that creep -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("end", "steps", "told"), [
+    (0.04, 400, True),
+    (0.08, 400, False),  # noisy labels leave no more to be learned
+    (0.04, 180, False),  # it had little time
+])  # fmt: skip
+def test_creeping_is_not_learning_below_a_twentieth(made, end, steps, told):
+    curve = 1.386 * (1 - end * np.linspace(0, 1, steps))
+    case = made.case(list(curve), made.steps(ratio=1e-1), ended=True)
+    assert progress(case).state == "slow"
+    assert bool(raw("not_learning", case)) is told
+    case.ended = False
+    assert not raw("not_learning", case)  # it may get there
+
+
+# -- sums with what may be negative ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("backpropagated", "told"), [
+    (-5.0, True),  # the loss alone
+    (3.0, False),  # beside a larger term
+    (-9.0, False),
+])  # fmt: skip
+def test_a_negative_loss_that_is_part_of_a_sum_may_be_meant(made, backpropagated, told):
+    low = made.call("binary_cross_entropy", value=-5.0, step=1)
+    case = made.case([0.2, backpropagated], loss=low)
+    assert bool(raw("loss_below_bound", case)) is told
+
+
+def test_a_share_of_a_negative_loss_is_no_sum(made):
+    case = made.case([0.1, -1.25], loss=made.call("binary_cross_entropy", value=-5.0, step=1))
+    assert not raw("loss_below_bound", case)
+    case.usage.accumulation = 4
+    assert raw("loss_below_bound", case)
+    case.usage.accumulation, case.curve = 1, [0.1]  # that step has not been added up yet
+    assert raw("loss_below_bound", case)
+
+
+@pytest.mark.parametrize(("loss", "target"), [
+    ("cross_entropy", np.zeros(40, int)),  # labels that are all the same
+    ("hinge_embedding_loss", None),  # hinges may start at 0
+    ("mse_loss", np.tile([1.0, 1.0 + 1e-4], 20)[:, None]),  # a constant answers as well
+])  # fmt: skip
+def test_losses_that_may_be_zero_at_the_start(made, loss, target):
+    output = np.zeros((40, 1)) if loss == "mse_loss" else None
+    call = made.call(loss, target=target, output=output, value=0.0)
+    assert not raw("loss_zero_at_start", made.case([0.0], loss=call))
+    varied = np.tile([-1.0, 1.0], 20)[:, None] if loss == "mse_loss" else None
+    told = "cross_entropy" if loss.startswith("hinge") else loss
+    call = made.call(told, target=varied, output=output, value=0.0)
+    assert raw("loss_zero_at_start", made.case([0.0], loss=call))
+
+
+# -- what is exempt, beside the fault --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("gradient", "told"), [(1e-9, True), (0.0, False)])
+def test_without_a_gradient_it_is_not_the_rate(made, gradient, told):
+    case = made.case(made.stuck(), made.steps(ratio=1e-7, gradient=gradient))
+    assert bool(raw("learning_rate_too_low", case)) is told
+
+
+def small(made, weight, **more):
+    case = made.case(made.stuck(200, at=0.8), made.steps(), weight=weight, **more)
+    case.losses[0].value = case.curve[0] = 1.386
+    return case
+
+
+@pytest.mark.parametrize(("shape", "told"), [
+    ((4, 9), True),
+    ((4, 8), False),  # no more inputs than twice its units
+    ((2, 2), True),
+    ((5, 64), False),
+])  # fmt: skip
+def test_a_layer_may_be_as_small_as_what_it_is_given(made, shape, told):
+    weight = np.random.default_rng(0).normal(size=shape)
+    assert bool(raw("underfitting", small(made, weight))) is told
+
+
+def test_a_model_without_hidden_layers_does_not_underfit(made):
+    weight = np.random.default_rng(0).normal(size=(2, 8))
+    case = small(made, weight)
+    assert raw("underfitting", case)
+    case.parameters = {"last.weight": case.parameters["last.weight"]}
+    assert not raw("underfitting", case)
+
+
+def test_no_signal_needs_a_loss_of_known_scale(made):
+    unknown = made.case(made.stuck(200), made.steps(ratio=3e-3), loss=made.call("custom"))
+    known = made.case(made.stuck(200), made.steps(ratio=3e-3))
+    assert raw("no_signal", known) and not raw("no_signal", unknown)
+
+
+@pytest.mark.parametrize(("decay", "told"), [(1.0, True), (9e-4, False)])
+def test_a_decay_below_a_thousandth_is_never_strong(made, decay, told):
+    case = made.case(made.stuck(), shrinking(made, gradient=1e-6), decay=decay, kind="SGD")
+    assert bool(raw("strong_regularization", case)) is told

@@ -232,7 +232,7 @@ def one_at_a_time(api: Api, recipe: Recipe, seed: int) -> Program:
     return supervised(b, b.mlp(64, 10), b.data(digits(seed)), by_steps)
 
 
-@odd("digits", "tune", loss="ce", optimizer="sgd", lr=0.3, momentum=0.9, steps=150)
+@odd("digits", "tune", loss="ce", optimizer="sgd", lr=0.1, momentum=0.9, steps=150)
 def whole_data_set(api: Api, recipe: Recipe, seed: int) -> Program:
     """All data in each step."""
     b = Build(api, recipe, seed)

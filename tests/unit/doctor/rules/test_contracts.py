@@ -170,6 +170,19 @@ def filled(value: float = 0.0, *, only: int | None = None, scale: float | None =
     return made
 
 
+def copied(rows: int) -> Make:
+    """The first of 16 units begin as so many different ones, each several times."""
+
+    def made(e: Engine) -> Program:
+        model = e.net(*MLP)
+        first = 0.3 * np.random.default_rng(1).normal(size=(rows, 8)).astype(np.float32)
+        with e.root.no_grad():
+            model[0].weight.copy_(e.tensor(np.tile(first, (16 // rows, 1))))
+        return Program(model, ce(e))
+
+    return made
+
+
 def optimizer_of(choose: Callable[[Engine, Any], Any]) -> Make:
     def made(e: Engine) -> Program:
         model = e.net(*MLP)
@@ -386,10 +399,13 @@ PLANTED: dict[str, tuple[str, str, str, Make, Make]] = {
     "constant weights": ("symmetric_initialization", "0", "error", filled(0.1), GOOD),
     "zero weights": ("symmetric_initialization", "0", "error", filled(0.0), GOOD),
     "a hidden layer of zeros": ("symmetric_initialization", "2", "error", filled(only=2), GOOD),
+    "units that are copies": ("symmetric_initialization", "0", "warning", copied(4), copied(16)),
     "huge weights": ("initialization_scale", "2", "warning", filled(only=2, scale=20.0), GOOD),
     "a linear stack": ("no_nonlinearity", "0", "warning", classes(16, 16, 4), GOOD),
     "one unit in the middle": ("bottleneck", "2", "warning",
         classes(16, "ReLU", 1, "Tanh", 16, "ReLU", 4), GOOD),
+    "one unit after the other": ("bottleneck", "2", "warning",
+        real(16, "ReLU", 1, "Tanh", 1, "Tanh", 1), real(16, "ReLU", 1, "Tanh", 1)),
     "tiny batches normalized": ("batchnorm_few_samples", "1", "warning",
         normalized(4), normalized(16)),
     "dropout of 95 %": ("dropout_too_strong", "2", "warning",
@@ -447,6 +463,9 @@ HEALTHY: dict[str, Make] = {
     "quantiles against quantiles, not reduced":
         given(lambda F, o, y: F.mse_loss(o[:, :, None], y[:, None, :], reduction="none").mean(),
               y=X[:, :4]),
+    "the first of many is alike":
+        given(lambda F, o, y: F.cross_entropy(o @ o.detach().T, y), y=CLASS * 0),
+    "a loss that counts for nothing yet": given(lambda F, o, y: 0.0 * F.cross_entropy(o, y)),
     "a network that is to forget": forgetting,
     "squared error on one-hot rows": real(*MLP, y=ONE_HOT),
     "counts, squared error":

@@ -214,7 +214,7 @@ def test_an_adversary_makes_another_ones_loss_larger(frozen, whole):
     pair.other.requires_grad_(not frozen)
     watched = pair if whole else pair.own
     optimizer = torch.optim.Adam(pair.own.parameters(), lr=1e-2)
-    with watch(watched, optimizer, quiet=True) as seen:
+    with watch(watched, optimizer, quiet=True, budget=1.0) as seen:
         for _ in range(8):
             optimizer.zero_grad()
             (-F.cross_entropy(pair(x), y)).backward()
