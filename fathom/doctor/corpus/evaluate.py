@@ -92,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     chosen = runs(options.split, engines, options.seeds, options.healthy_seeds, options.only)
     chosen = chosen[:: options.sample]
+    limit_threads()  # before the processes begin that take over this environment
     records = evaluate(chosen, jobs=options.jobs, resume=options.resume, treat=options.treat,
                        budget=options.budget)  # fmt: skip
     print(report(records, wrong=options.runs))
