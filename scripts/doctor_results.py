@@ -1,7 +1,7 @@
 """Write docs/doctor_results.md: how well the doctor does on the families it was not made on.
 
 python -m fathom.doctor.corpus --split held-out --engine both --json held.json
-python -m fathom.doctor.corpus --split held-out --engine both --sample 12 --treat --json tried.json
+python -m fathom.doctor.corpus --split held-out --engine both --sample 28 --treat --json tried.json
 python benchmarks/doctor.py > overhead.txt
 python scripts/doctor_results.py held.json --tried tried.json --overhead overhead.txt
 """
