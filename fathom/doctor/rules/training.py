@@ -177,7 +177,8 @@ def _suffers(case: Case, state: Progress, limits: Mapping[str, float], curve: Ar
         return wide or state.now > limits["early"] * state.start > 0
     if case.ended:
         fallen = state.state == "worse" and state.skill < 0.5  # else it may be a moment's
-        return fallen or state.skill < 0.1 or state.state in ("stuck", "plateau")
+        resting = state.state == "plateau" and state.skill < 0.75
+        return fallen or resting or state.skill < 0.1 or state.state == "stuck"
     long = state.steps >= limits["long"]  # before, a run may only be slow to begin
     return state.state == "worse" or (state.state == "stuck" and long)
 

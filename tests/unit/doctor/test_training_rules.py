@@ -357,6 +357,15 @@ def test_a_run_that_ended_on_a_rise_must_have_lost_half(made, end, told):
     assert bool(raw("learning_rate_too_high", case)) is told
 
 
+@pytest.mark.parametrize(("rest", "told"), [(0.7, True), (0.25, False)])
+def test_a_run_that_rests_nearly_at_the_floor_had_no_rate_too_high(made, rest, told):
+    noise = 0.02 * np.random.default_rng(0).normal(size=160)
+    curve = [1.386, 5.0, *(np.r_[np.linspace(1.3, rest, 40), np.full(120, rest)] + noise)]
+    case = made.case(curve, made.steps(ratio=0.2))
+    assert progress(case).state == "plateau"
+    assert bool(raw("learning_rate_too_high", case)) is told
+
+
 # -- penalties in runs of which little was sampled -------------------------------------------------
 
 
