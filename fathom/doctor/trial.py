@@ -49,6 +49,7 @@ class Trial:
         scale = "1 is perfect, 0 a constant answer"
         if self.measure == "agreement":
             scale = "1: the same examples get the same answers again"
+        old, new = (round(value, 2) + 0.0 for value in (old, new))  # no -0.00
         said = f"{word}: score {old:.2f} -> {new:.2f} ({seeds}; {scale})"
         return said + (f"; left out: {', '.join(self.left_out)}" if self.left_out else "")
 

@@ -139,7 +139,7 @@ def _sick(run: Run, out: Path, seed: int) -> Watch:
               verbose=False)  # fmt: skip
     if seen.watch is None:
         raise RuntimeError("the run has not begun")
-    seen.treat(0, seconds=4.0)
+    seen.treat(0, seconds=10.0)
     seen.watch.save(out / "doctor.html")
     return seen.watch
 
